@@ -1,0 +1,202 @@
+"""What flows through the pipeline: questions, passages and what an LLM wrote about them, and their JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prag_lightning.errors import InputError
+
+Json = Any
+"""Whatever `json.loads` returns."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a corpus.
+
+    Args:
+        text: What stands in a prompt and is encoded into an adapter.
+        id: The corpus's own id, as text; empty for a passage that comes from no corpus.
+        title: The title of the document, searched beside the text but not put in prompts.
+    """
+
+    text: str
+    id: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a dataset.
+
+    Args:
+        test_id: Its place in the split, from 0.
+        question: The question's text, as the dataset has it.
+        answers: Gold answers and their aliases; empty where none is known.
+        qid: The dataset's own id, if it has one.
+        type: The dataset's own question type, if it has one.
+        golden_passages: The passages that the dataset names as sufficient, if it does.
+    """
+
+    test_id: int
+    question: str
+    answers: tuple[str, ...] = ()
+    qid: str | None = None
+    type: str | None = None
+    golden_passages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QAPair:
+    """A question about a passage, its short answer and its answer as a sentence."""
+
+    question: str
+    answer: str
+    full_answer: str
+
+    @classmethod
+    def from_json(cls, value: Json, where: str) -> QAPair:
+        """Read `{"question", "answer", "full_answer"}`; numbers and lists become strings, as the method does.
+
+        Raises:
+            InputError: if a field is missing, of another kind, or empty.
+        """
+        if not isinstance(value, Mapping):
+            raise InputError(f"a QA pair is not an object but {type(value).__name__}", where=where)
+        return cls(*(_text(value, key, where) for key in ("question", "answer", "full_answer")))
+
+    def to_json(self) -> dict[str, str]:
+        """The pair in the published format."""
+        return {"question": self.question, "answer": self.answer, "full_answer": self.full_answer}
+
+
+@dataclass(frozen=True)
+class AugmentedPassage:
+    """A passage with the rewrite and the QA pairs that an LLM wrote about it (paper section 3.2.1)."""
+
+    passage: str
+    rewrite: str
+    qa: tuple[QAPair, ...]
+    pid: int = field(default=0, compare=False)
+
+    @property
+    def content_hash(self) -> str:
+        """Hex SHA-256 of passage, rewrite and QA pairs: the same content is trained once, wherever it occurs."""
+        content = [self.passage, self.rewrite, [list(pair.to_json().values()) for pair in self.qa]]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @classmethod
+    def from_json(cls, value: Json, augment_model: str, where: str) -> AugmentedPassage:
+        """Read one element of a record's `augment` list; keys it does not know are left alone.
+
+        Raises:
+            InputError: naming the key that is missing or wrong.
+        """
+        if not isinstance(value, Mapping):
+            raise InputError(f"an augmented passage is not an object but {type(value).__name__}", where=where)
+        qa_key = f"{augment_model}_qa"
+        rewrite_key = f"{augment_model}_rewrite"
+        for key in (qa_key, rewrite_key):
+            if key not in value:
+                others = sorted({name.rsplit("_", 1)[0] for name in value if name.endswith(("_qa", "_rewrite"))})
+                held = f"it was augmented by {', '.join(others)}: set data.augment_model" if others else "augment it again"
+                raise InputError(f"no key {key!r}", where=where, mend=f"{held[0].upper()}{held[1:]}")
+        if not isinstance(value[qa_key], list) or not value[qa_key]:
+            raise InputError(f"{qa_key!r} is not a list of QA pairs", where=where, mend="Augment this passage again")
+        return cls(
+            passage=_text(value, "passage", where),
+            rewrite=_text(value, rewrite_key, where),
+            qa=tuple(QAPair.from_json(pair, f"{where}, {qa_key}[{i}]") for i, pair in enumerate(value[qa_key])),
+            pid=value["pid"] if isinstance(value.get("pid"), int) else 0,
+        )
+
+    def to_json(self, augment_model: str) -> dict[str, Json]:
+        """The passage in the published format."""
+        return {
+            "pid": self.pid,
+            "passage": self.passage,
+            f"{augment_model}_rewrite": self.rewrite,
+            f"{augment_model}_qa": [pair.to_json() for pair in self.qa],
+        }
+
+
+@dataclass(frozen=True)
+class AugmentedQuestion:
+    """A question with its retrieved and augmented passages, best first."""
+
+    question: Question
+    passages: tuple[AugmentedPassage, ...]
+
+    @classmethod
+    def from_json(cls, value: Json, augment_model: str, where: str) -> AugmentedQuestion:
+        """Read one record of an augmented file.
+
+        Raises:
+            InputError: naming the record's key that is missing or wrong.
+        """
+        if not isinstance(value, Mapping):
+            raise InputError(f"a record is not an object but {type(value).__name__}", where=where)
+        test_id = value.get("test_id")
+        if not isinstance(test_id, int) or isinstance(test_id, bool):
+            raise InputError(f"'test_id' is not a whole number but {test_id!r}", where=where)
+        if not isinstance(value.get("augment"), list):
+            raise InputError("no list 'augment'", where=where, mend="Write the file with 'prag augment'")
+        return cls(
+            question=Question(
+                test_id=test_id,
+                question=_text(value, "question", where),
+                answers=answers_from_json(value.get("answer"), where),
+                qid=None if value.get("qid") is None else str(value["qid"]),
+                type=None if value.get("type") is None else str(value["type"]),
+                golden_passages=tuple(map(str, value.get("golden_passages") or ())),
+            ),
+            passages=tuple(
+                AugmentedPassage.from_json(item, augment_model, f"{where}, augment[{i}]")
+                for i, item in enumerate(value["augment"])
+            ),
+        )
+
+    def to_json(self, augment_model: str) -> dict[str, Json]:
+        """The record in the published format."""
+        question = self.question
+        record: dict[str, Json] = {"test_id": question.test_id}
+        if question.qid is not None:
+            record["qid"] = question.qid
+        if question.type is not None:
+            record["type"] = question.type
+        record["question"] = question.question
+        record["answer"] = question.answers[0] if len(question.answers) == 1 else list(question.answers)
+        if question.golden_passages:
+            record["golden_passages"] = list(question.golden_passages)
+        record["passages"] = [item.passage for item in self.passages]
+        record["augment"] = [item.to_json(augment_model) for item in self.passages]
+        return record
+
+
+def answers_from_json(value: Json, where: str) -> tuple[str, ...]:
+    """A gold answer as JSON has it (a string, or a list of aliases) as a tuple; `None` and `[]` are no answer.
+
+    Raises:
+        InputError: if it is neither, or holds an empty alias.
+    """
+    aliases = value if isinstance(value, list) else [] if value is None else [value]
+    for alias in aliases:
+        if not isinstance(alias, (str, int, float)) or not str(alias).strip():
+            raise InputError(f"'answer' holds {alias!r}", where=where, mend="Give a string or a list of strings")
+    return tuple(map(str, aliases))
+
+
+def _text(record: Mapping[str, Json], key: str, where: str) -> str:
+    """The non-empty text under `key`; a number becomes its digits and a list its items, joined by commas."""
+    value = record.get(key)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = ", ".join(str(item) for item in value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{key!r} is not a text but {value!r}" if key in record else f"no key {key!r}", where=where)
+    return value
