@@ -1,0 +1,264 @@
+"""Passages into adapters: the method's training, for a whole group of passages at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from prag_lightning.examples import Example
+from prag_lightning.llm import LLM
+from prag_lightning.loss import frozen_head_cross_entropy
+from prag_lightning.lora.merge import stack
+from prag_lightning.lora.stack import LoraWeights
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How an adapter is trained; the defaults are the paper's (section 4.1).
+
+    Args:
+        lora_rank: Rank r of an adapter.
+        lora_alpha: PEFT's alpha: the update is scaled by alpha / r.
+        learning_rate: Of AdamW with PyTorch's betas 0.9 and 0.999, eps 1e-8 and weight decay 0.01.
+        num_train_epochs: How often each example is seen.
+        per_device_train_batch_size: Examples of one passage in a step.
+    """
+
+    lora_rank: int = 2
+    lora_alpha: int = 32
+    learning_rate: float = 3e-4
+    num_train_epochs: int = 1
+    per_device_train_batch_size: int = 1
+
+    @property
+    def scaling(self) -> float:
+        """The factor of an adapter's update."""
+        return self.lora_alpha / self.lora_rank
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps that a passage with so many examples takes."""
+        return self.num_train_epochs * ceil(examples / self.per_device_train_batch_size)
+
+    def step_examples(self, examples: Sequence[Example], step: int) -> Sequence[Example]:
+        """The examples of one passage's step, in fixed order, epoch after epoch; the last of an epoch may have fewer."""
+        size = self.per_device_train_batch_size
+        first = step % ceil(len(examples) / size) * size
+        return examples[first : first + size]
+
+
+@dataclass(frozen=True)
+class PassageExamples:
+    """A passage to be encoded: the key its adapter is stored under, and its training examples, at least one."""
+
+    key: str
+    examples: tuple[Example, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest example."""
+        return max(len(example.input_ids) for example in self.examples)
+
+
+@dataclass(frozen=True)
+class EncodedPassage:
+    """An adapter and how its training went.
+
+    Args:
+        key: Of the passage.
+        weights: A `[r, d_in]` and B `[d_out, r]` a module, float32 on the CPU.
+        losses: Mean token loss of each step, in nats.
+    """
+
+    key: str
+    weights: LoraWeights
+    losses: tuple[float, ...]
+
+
+def group_passages(
+    passages: Iterable[PassageExamples], recipe: TrainingRecipe, group_tokens: int
+) -> list[list[PassageExamples]]:
+    """Split passages into groups of like length that are trained together.
+
+    Args:
+        passages: In any order.
+        recipe: Its batch size counts towards a group's tokens.
+        group_tokens: Most tokens, padding included, that a group's step may hold; a longer passage is a group of its own.
+
+    Returns:
+        Groups, the longest passages first, so that a lack of memory shows at once; within one, most steps first.
+    """
+    ordered = sorted(passages, key=lambda p: (recipe.steps(len(p.examples)), p.longest, p.key), reverse=True)
+    ordered.sort(key=lambda p: p.longest, reverse=True)
+    groups: list[list[PassageExamples]] = []
+    capacity = 0
+    for passage in ordered:
+        if not groups or len(groups[-1]) >= capacity:
+            groups.append([])
+            capacity = max(1, group_tokens // (passage.longest * recipe.per_device_train_batch_size))
+        groups[-1].append(passage)
+    return groups
+
+
+class Encoder:
+    """Trains the adapters of groups of passages over one frozen LLM.
+
+    Args:
+        llm: Carries the group's adapters while they are trained.
+        base_weight: The adapter that each passage starts from.
+        recipe: How it is trained.
+    """
+
+    def __init__(self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe) -> None:
+        self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
+        self._hidden_and_head = _hidden_and_head(llm)
+
+    def encode(
+        self, group: Sequence[PassageExamples], on_step: Callable[[int, int], None] | None = None
+    ) -> list[EncodedPassage]:
+        """Train one adapter a passage, all at once.
+
+        The loss is the sum of each passage's own mean over its own tokens, so gradients do not mix, and AdamW works element by
+        element: the adapters are those of training one passage after the other. A passage with fewer steps than others leaves
+        the stack when it has finished, so weight decay and momentum no longer touch it.
+
+        Args:
+            group: Passages; see `group_passages`.
+            on_step: Called after each step with the steps done and all steps.
+
+        Returns:
+            In the order of `group`.
+        """
+        order = sorted(range(len(group)), key=lambda i: self.recipe.steps(len(group[i].examples)), reverse=True)
+        passages = [group[i] for i in order]
+        training = _StackTraining(self.llm, stack([self.base_weight] * len(passages), self.llm.device), self.recipe)
+        steps = [self.recipe.steps(len(passage.examples)) for passage in passages]
+        losses: list[list[float]] = [[] for _ in passages]
+        try:
+            for step in range(steps[0]):
+                active = sum(step < count for count in steps)
+                batch = [self.recipe.step_examples(passage.examples, step) for passage in passages[:active]]
+                for i, loss in enumerate(training.step(batch, self._hidden_and_head)):
+                    losses[i].append(loss)
+                if on_step is not None:
+                    on_step(step + 1, steps[0])
+        finally:
+            self.llm.stack.clear()
+        encoded = [
+            EncodedPassage(passage.key, weights, tuple(losses[i]))
+            for i, (passage, weights) in enumerate(zip(passages, training.adapters(), strict=True))
+        ]
+        return [encoded[order.index(i)] for i in range(len(group))]
+
+    def encode_all(self, groups: Iterable[Sequence[PassageExamples]]) -> Iterator[EncodedPassage]:
+        """Encode group after group."""
+        for group in groups:
+            yield from self.encode(group)
+
+
+class _StackTraining:
+    """The parameters and optimiser state of a group's training."""
+
+    def __init__(self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe) -> None:
+        self.llm, self.recipe = llm, recipe
+        self.names = list(weights)
+        self.parameters = [tensor for name in self.names for tensor in weights[name]]
+        self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = [torch.tensor(0.0) for _ in self.parameters]
+
+    def step(self, batch: Sequence[Sequence[Example]], hidden_and_head: _HiddenAndHead) -> list[float]:
+        """One AdamW step of the first `len(batch)` adapters on their examples; gives each one's mean token loss."""
+        active = len(batch)
+        leaves = [parameter[:active].detach().requires_grad_() for parameter in self.parameters]
+        pairs = zip(leaves[::2], leaves[1::2], strict=True)
+        self.llm.stack.set(dict(zip(self.names, pairs, strict=True)), self.recipe.scaling)
+        rows = max(len(examples) for examples in batch)
+        ids, labels, weights = _tensors(batch, rows, self.llm.pad_id, self.llm.device)
+        with torch.enable_grad():
+            hidden, head, bias = hidden_and_head(ids)
+            learnt = weights > 0
+            total, losses = frozen_head_cross_entropy(hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt])
+            gradients = torch.autograd.grad(total, leaves)
+        with torch.no_grad():
+            adamw(
+                [parameter[:active] for parameter in self.parameters],
+                list(gradients),
+                [average[:active] for average in self.averages],
+                [square[:active] for square in self.squares],
+                [],
+                self.steps,
+                foreach=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self.recipe.learning_rate,
+                weight_decay=0.01,
+                eps=1e-8,
+                maximize=False,
+            )
+        passage_of_token = torch.arange(active * rows, device=ids.device)[:, None].expand_as(learnt)[learnt] // rows
+        means = torch.zeros(active, device=ids.device).index_add_(0, passage_of_token, losses * weights[learnt])
+        values: list[float] = means.tolist()
+        return values
+
+    def adapters(self) -> Iterator[LoraWeights]:
+        """Each passage's adapter, on the CPU."""
+        on_cpu = [parameter.float().cpu() for parameter in self.parameters]
+        for i in range(on_cpu[0].shape[0]):
+            pairs = zip(on_cpu[::2], on_cpu[1::2], strict=True)
+            yield {name: (a[i].clone(), b[i].clone()) for name, (a, b) in zip(self.names, pairs, strict=True)}
+
+
+def _tensors(
+    batch: Sequence[Sequence[Example]], rows: int, pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded ids `[G * rows, T]`, and the labels and loss weights of the tokens after the first, `[G * rows, T - 1]`.
+
+    A passage's weights sum to 1. Padding needs no attention mask: it stands right of all that is read.
+    """
+    longest = max(len(example.input_ids) for examples in batch for example in examples)
+    ids = torch.full((len(batch) * rows, longest), pad_id)
+    weights = torch.zeros(len(batch) * rows, longest - 1)
+    for g, examples in enumerate(batch):
+        learnt = sum(len(example.input_ids) - example.loss_from for example in examples)
+        for row, example in enumerate(examples, start=g * rows):
+            ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+            weights[row, example.loss_from - 1 : len(example.input_ids) - 1] = 1.0 / learnt
+    ids = ids.to(device)
+    return ids, ids[:, 1:], weights.to(device)
+
+
+_HiddenAndHead = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
+
+
+def _hidden_and_head(llm: LLM) -> _HiddenAndHead:
+    """How to get the last hidden states `[N, T, d]` and the weight and bias of the layer that makes logits of them.
+
+    A model that scales or caps its logits has no such layer: it gives the logits themselves, `[N, T, V]`, and no weight.
+    """
+    model = llm.model
+    head = model.get_output_embeddings()
+    decoder = getattr(model, model.base_model_prefix, None)
+    if isinstance(head, torch.nn.Linear) and isinstance(decoder, torch.nn.Module):
+        ids = torch.tensor([[llm.pad_id, 0, 1]], device=llm.device)
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits
+            hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+            plain = torch.allclose(head(hidden).float(), logits.float(), rtol=1e-3, atol=1e-3)
+        if plain:
+
+            def from_hidden(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+                states = decoder(input_ids=ids, use_cache=False).last_hidden_state
+                return states.to(head.weight.dtype), head.weight, head.bias
+
+            return from_hidden
+
+    def from_logits(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return model(input_ids=ids, use_cache=False).logits, None, None
+
+    return from_logits

@@ -1,0 +1,97 @@
+"""Which training examples a passage gives, and which of their tokens are to be learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal, get_args
+
+from transformers import PreTrainedTokenizerBase
+
+from prag_lightning.errors import InputError
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage
+
+Objective = Literal["published", "answer", "closed_book"]
+"""`published`: most examples show the passage, the loss is over all tokens (paper section 3.2.2).
+`answer`: the same examples, loss over the answer's tokens. `closed_book`: each QA pair once, without the passage, loss over the answer's."""
+
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example.
+
+    Args:
+        input_ids: Prompt and answer.
+        loss_from: The first position that is to be predicted; the loss is over it and all that follow.
+    """
+
+    input_ids: tuple[int, ...]
+    loss_from: int = 1
+
+
+@dataclass(frozen=True)
+class ExampleBuilder:
+    """Turns augmented passages into training examples.
+
+    Args:
+        prompts: The templates.
+        tokenizer: The model's.
+        with_cot: Ask for a chain of thought: `full_answer` is learnt, and the dataset's worked examples stand in the prompt.
+        dataset: Whose worked examples to show.
+        block_size: Examples are cut at this many tokens.
+        objective: See `Objective`.
+    """
+
+    prompts: PromptTemplates
+    tokenizer: PreTrainedTokenizerBase
+    with_cot: bool = False
+    dataset: str = ""
+    block_size: int = 3000
+    objective: Objective = "published"
+
+    def build(self, augmented: AugmentedPassage) -> list[Example]:
+        """The examples of one passage, in the order they are trained.
+
+        Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and without
+        either (REFERENCE: three pairs give five examples); `closed_book` puts each once and without.
+
+        Raises:
+            InputError: if cutting at `block_size` leaves an example with nothing to learn.
+        """
+        sources: Sequence[tuple[int, Sequence[str]]]
+        if self.objective == "closed_book":
+            sources = [(i, ()) for i in range(len(augmented.qa))]
+        else:
+            twice = ceil(len(augmented.qa) / 2)
+            shown = [(i, (text,)) for i in range(twice) for text in (augmented.passage, augmented.rewrite)]
+            sources = [*shown, *((i, ()) for i in range(twice, len(augmented.qa)))]
+        return [self._example(augmented, i, passages) for i, passages in sources]
+
+    def _example(self, augmented: AugmentedPassage, index: int, passages: Sequence[str]) -> Example:
+        pair = augmented.qa[index]
+        answer = pair.full_answer if self.with_cot else pair.answer
+        ids = self._ids(pair.question, passages, answer)
+        loss_from = 1
+        if self.objective != "published":
+            loss_from = max(1, _common_prefix(ids, self._ids(pair.question, passages, None)))
+        example = Example(tuple(ids[: self.block_size]), loss_from)
+        if len(example.input_ids) <= loss_from:
+            raise InputError(
+                f"a prompt of {len(ids)} tokens has no token to learn from within block_size {self.block_size}",
+                where=f"passage {augmented.passage[:60]!r}, QA pair {index}",
+                mend="Raise model.block_size",
+            )
+        return example
+
+    def _ids(self, question: str, passages: Sequence[str], answer: str | None) -> list[int]:
+        return self.prompts.question_ids(
+            self.tokenizer, question, passages, answer=answer, with_cot=self.with_cot, dataset=self.dataset
+        )
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

@@ -1,0 +1,140 @@
+"""Adapter directories as PEFT writes and reads them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from prag_lightning.errors import InputError
+from prag_lightning.lora.stack import LoraStack, LoraWeights
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
+    """A new adapter as PEFT initialises it: A uniform within `sqrt(1 / d_in)` (Kaiming, a = sqrt 5), B zero; its update is nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: LoraWeights = {}
+    for name, (a_shape, b_shape) in stack.shapes(rank).items():
+        lora_a = torch.empty(a_shape)
+        torch.nn.init.kaiming_uniform_(lora_a, a=math.sqrt(5), generator=generator)
+        weights[name] = (lora_a, torch.zeros(b_shape))
+    return weights
+
+
+def lora_config(model_name: str, rank: int, alpha: int, targets: tuple[str, ...]) -> LoraConfig:
+    """The PEFT configuration that an adapter is saved with."""
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules=sorted(targets),
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        base_model_name_or_path=model_name,
+    )
+
+
+def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> None:
+    """Write an adapter directory that `PeftModel.from_pretrained` loads; it appears whole or not at all.
+
+    One that is already there is left as it is: whoever wrote it wrote the same.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=directory.parent))
+    try:
+        config.save_pretrained(str(unfinished))
+        tensors = {}
+        for name, (lora_a, lora_b) in weights.items():
+            tensors[f"{_PREFIX}{name}.lora_A.weight"] = lora_a.contiguous()
+            tensors[f"{_PREFIX}{name}.lora_B.weight"] = lora_b.contiguous()
+        save_file(tensors, unfinished / WEIGHTS_FILE, metadata={"format": "pt"})
+        unfinished.chmod(0o755)
+        try:
+            unfinished.rename(directory)
+        except OSError:
+            if not is_adapter(directory):
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether both files of an adapter stand in `directory`."""
+    return (directory / WEIGHTS_FILE).is_file() and (directory / CONFIG_FILE).is_file()
+
+
+def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> LoraWeights:
+    """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
+
+    Raises:
+        InputError: if a file is missing or broken, or rank, alpha, modules or shapes are not the ones asked for, or a value is not finite.
+    """
+    config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
+    mend = "Delete this directory and run 'prag fit' again"
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        tensors = load_file(weights_path)
+    except FileNotFoundError as error:
+        raise InputError("the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=mend) from error
+    found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
+    if found != (rank, alpha):
+        raise InputError(
+            f"the adapter has rank {found[0]} and alpha {found[1]}, not {rank} and {alpha}",
+            where=str(config_path),
+            mend="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
+        )
+    return _check(tensors, stack.shapes(rank), str(weights_path), mend)
+
+
+def _check(
+    tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str, mend: str
+) -> LoraWeights:
+    weights: LoraWeights = {}
+    for name, pair_of_shapes in shapes.items():
+        pair = []
+        for letter, shape in zip("AB", pair_of_shapes, strict=True):
+            key = f"{_PREFIX}{name}.lora_{letter}.weight"
+            tensor = tensors.pop(key, None)
+            if tensor is None or tuple(tensor.shape) != shape:
+                was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
+                raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=mend)
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{key} holds values that are not finite", where=where, mend=mend)
+            pair.append(tensor)
+        weights[name] = (pair[0], pair[1])
+    if tensors:
+        raise InputError(f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=mend)
+    return weights
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Make `link` a relative symbolic link to `target`, in one step even where one stands already.
+
+    Raises:
+        InputError: if a real directory stands in its place.
+    """
+    text = os.path.relpath(target, link.parent)
+    if link.is_symlink():
+        if os.readlink(link) == text:
+            return
+    elif link.exists():
+        raise InputError("an adapter that this run did not write is in the way", where=str(link), mend="Move it away")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    beside = link.with_name(f".{link.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(text, target_is_directory=True)
+    beside.replace(link)

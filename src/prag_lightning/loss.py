@@ -1,0 +1,58 @@
+"""Next-token loss over a frozen output layer, without ever holding all logits at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOGITS_AT_ONCE = 2**24
+"""How many logits one piece may hold: 64 MiB in float32, 131 tokens of a 128k vocabulary."""
+
+
+class _FrozenHeadCrossEntropy(torch.autograd.Function):
+    """Loss and its gradient in one pass: the head is frozen, so each piece's logits are needed once only."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor, weights: Tensor) -> Any:
+        losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        step = max(1, LOGITS_AT_ONCE // (hidden.shape[1] if head is None else head.shape[0]))
+        for start in range(0, len(labels), step):
+            piece = slice(start, start + step)
+            logits = hidden[piece] if head is None else torch.nn.functional.linear(hidden[piece], head, bias)
+            logits = logits.float()
+            log_normaliser = logits.logsumexp(dim=-1, keepdim=True)
+            losses[piece] = (log_normaliser - logits.gather(1, labels[piece, None])).squeeze(1)
+            probabilities = (logits - log_normaliser).exp_()
+            probabilities[torch.arange(len(probabilities), device=hidden.device), labels[piece]] -= 1.0
+            probabilities.mul_(weights[piece, None])
+            gradient[piece] = probabilities if head is None else probabilities.to(head.dtype) @ head
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(losses)
+        return (losses * weights).sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0], None, None, None, None
+
+
+def frozen_head_cross_entropy(
+    hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of token losses, differentiable in `hidden` alone.
+
+    Args:
+        hidden: Last hidden states, `[M, d]`.
+        head: Output layer's weight, `[V, d]`, in the precision of `hidden`; without one `hidden` holds logits (d = V).
+        bias: Output layer's bias, `[V]`, if it has one.
+        labels: The token to predict at each state, `[M]`.
+        weights: Weight of each token's loss, `[M]`.
+
+    Returns:
+        The sum (a scalar), and each token's loss in nats, `[M]`, which carries no gradient.
+    """
+    total, losses = _FrozenHeadCrossEntropy.apply(hidden, head, bias, labels, weights)
+    return total, losses

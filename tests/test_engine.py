@@ -1,0 +1,167 @@
+"""The stacked engine gives the weights and the texts that plain PEFT gives."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from plain_peft import make_base_weight, train
+from tiny_llm import save_random_llm
+from transformers import AutoModelForCausalLM
+
+from prag_lightning.answer import generate
+from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
+from prag_lightning.examples import Example, ExampleBuilder
+from prag_lightning.llm import LLM, load_llm
+from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage, QAPair
+
+RANK, ALPHA = 2, 32
+PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")
+WORDS = "river stone harbour glass seven lantern winter copper field Ana Oru Brell marsh tower".split()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_llm(tmp_path_factory.mktemp("llm"))
+
+
+@pytest.fixture(scope="module")
+def llm(folder: Path) -> LLM:
+    return load_llm(str(folder))
+
+
+@pytest.fixture(scope="module")
+def base_weight(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("base") / "base_weight"
+    make_base_weight(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), directory, RANK, ALPHA)
+    return directory
+
+
+def passage(seed: int, pairs: int) -> AugmentedPassage:
+    rng = random.Random(seed)
+
+    def text(words: int) -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(words))
+
+    qa = tuple(QAPair(f"What is {text(3)}?", text(1), f"It is {text(4)}.") for _ in range(pairs))
+    return AugmentedPassage(text(6 + seed % 5), text(5 + seed % 3), qa)
+
+
+PASSAGES = [passage(seed, pairs) for seed, pairs in enumerate([3, 1, 2, 5, 3, 4, 3, 2])]
+
+
+def as_plain(examples: tuple[Example, ...]) -> list[tuple[tuple[int, ...], int]]:
+    return [(example.input_ids, example.loss_from) for example in examples]
+
+
+@pytest.mark.parametrize(
+    ("objective", "with_cot", "batch_size", "epochs"),
+    [
+        ("published", False, 1, 1),
+        ("published", False, 2, 2),
+        ("published", True, 1, 2),
+        ("published", True, 2, 1),
+        ("answer", False, 1, 1),
+        ("closed_book", True, 2, 2),
+    ],
+)
+def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, with_cot, batch_size, epochs):
+    builder = ExampleBuilder(PROMPTS, llm.tokenizer, with_cot=with_cot, dataset="demo", objective=objective)
+    passages = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(PASSAGES)]
+    recipe = TrainingRecipe(RANK, ALPHA, 3e-4, epochs, batch_size)
+    start = read_adapter(base_weight, llm.stack, RANK, ALPHA)
+    encoder = Encoder(llm, start, recipe)
+    plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain = [
+        train(plain_model, base_weight, as_plain(p.examples), batch_size=batch_size, epochs=epochs, learning_rate=3e-4)
+        for p in passages
+    ]
+    for group_size in (1, 3, 8):
+        groups = [passages[i : i + group_size] for i in range(0, len(passages), group_size)]
+        encoded = list(encoder.encode_all(groups))
+        assert [e.key for e in encoded] == [p.key for p in passages]
+        for got, wanted, source in zip(encoded, plain, passages, strict=True):
+            assert len(got.losses) == recipe.steps(len(source.examples))
+            for name, pair in got.weights.items():
+                for letter, tensor, begin in zip("AB", pair, start[name], strict=True):
+                    reference = wanted[f"base_model.model.{name}.lora_{letter}.weight"]
+                    error = (tensor - reference).norm() / (reference - begin).norm()
+                    assert error < 1e-3, (group_size, got.key, name, letter, error)
+
+
+def test_encoding_leaves_the_model_as_it_was(llm, folder):
+    ids = torch.tensor([[5, 6, 7, 8]])
+    plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert torch.equal(llm.model(ids).logits, plain_model(ids).logits)
+    other = load_llm(str(folder))
+    names = [name for name, _ in plain_model.named_modules()]
+    other.stack.detach()
+    assert [name for name, _ in other.model.named_modules()] == names
+
+
+def test_groups_hold_every_passage_once_within_the_budget(llm):
+    recipe = TrainingRecipe(per_device_train_batch_size=2)
+    rng = random.Random(0)
+    passages = [
+        PassageExamples(str(i), tuple(Example((1,) * rng.randint(2, 300)) for _ in range(rng.randint(1, 5))))
+        for i in range(200)
+    ]
+    groups = group_passages(passages, recipe, 1000)
+    assert sorted(p.key for group in groups for p in group) == sorted(p.key for p in passages)
+    assert all(len(g) == 1 or len(g) * 2 * max(p.longest for p in g) <= 1000 for g in groups)
+    assert max(len(g) for g in groups) > 10
+
+
+@pytest.fixture(scope="module")
+def adapters(llm, base_weight, tmp_path_factory) -> list[Path]:
+    """Eight adapters trained hard, so that they change the texts."""
+    builder = ExampleBuilder(PROMPTS, llm.tokenizer)
+    recipe = TrainingRecipe(RANK, ALPHA, 3e-2, 2)
+    encoder = Encoder(llm, read_adapter(base_weight, llm.stack, RANK, ALPHA), recipe)
+    root = tmp_path_factory.mktemp("adapters")
+    group = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(PASSAGES)]
+    config = lora_config(llm.name, RANK, ALPHA, llm.stack.targets)
+    for encoded in encoder.encode(group):
+        write_adapter(root / encoded.key, encoded.weights, config)
+    return [root / str(i) for i in range(len(PASSAGES))]
+
+
+def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters):
+    rng = random.Random(1)
+    rows = [rng.sample(range(8), k=rng.randint(1, 3)) for _ in range(8)]
+    prompts = [PROMPTS.question_ids(llm.tokenizer, f"Where is {WORDS[i]}?", [WORDS[i]] * (i % 3)) for i in range(8)]
+    weights = [read_adapter(directory, llm.stack, RANK, ALPHA) for directory in adapters]
+    stacked = [[weights[i] for i in row] for row in rows]
+    scaling = ALPHA / RANK
+    together = generate(llm, prompts, 12, adapters=stacked, scaling=scaling)
+    alone = [generate(llm, [p], 12, adapters=[a], scaling=scaling)[0] for p, a in zip(prompts, stacked, strict=True)]
+    assert together == alone
+    assert together != generate(llm, prompts, 12)
+    plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    peft_model = PeftModel.from_pretrained(plain_model, str(adapters[0]), adapter_name="0")
+    for i, directory in enumerate(adapters[1:], 1):
+        peft_model.load_adapter(str(directory), adapter_name=str(i))
+    for n, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
+        peft_model.add_weighted_adapter([str(i) for i in row], [1.0] * len(row), f"row{n}", combination_type="cat")
+        peft_model.set_adapter(f"row{n}")
+        output = peft_model.generate(
+            input_ids=torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=12,
+            do_sample=False,
+        )
+        assert llm.tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True) == together[n]
+
+
+def test_random_adapter_is_distributed_as_pefts(llm, base_weight):
+    ours = random_adapter(llm.stack, RANK, seed=7)
+    for name, (lora_a, lora_b) in read_adapter(base_weight, llm.stack, RANK, ALPHA).items():
+        bound = lora_a.shape[1] ** -0.5
+        for tensor in (lora_a, ours[name][0]):
+            assert 0.8 * bound < tensor.abs().max() <= bound
+        assert not lora_b.any()
+        assert not ours[name][1].any()
+    assert all(torch.equal(a, random_adapter(llm.stack, RANK, seed=7)[n][0]) for n, (a, _) in ours.items())
