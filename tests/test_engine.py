@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from plain_peft import make_base_weight, train
-from tiny_llm import save_random_llm
 from transformers import AutoModelForCausalLM
 
+from plain_peft import make_base_weight, train
 from prag_lightning.answer import generate
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.examples import Example, ExampleBuilder
@@ -17,10 +16,11 @@ from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
+from tiny_llm import save_random_llm
 
 RANK, ALPHA = 2, 32
 PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")
-WORDS = "river stone harbour glass seven lantern winter copper field Ana Oru Brell marsh tower".split()
+WORDS = ["river", "stone", "harbour", "glass", "seven", "lantern", "winter", "copper", "Ana", "Oru", "Brell", "marsh"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,14 @@ def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, with_cot
     encoder = Encoder(llm, start, recipe)
     plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     plain = [
-        train(plain_model, base_weight, as_plain(p.examples), batch_size=batch_size, epochs=epochs, learning_rate=3e-4)
+        train(
+            plain_model,
+            base_weight,
+            as_plain(p.examples),
+            batch_size=batch_size,
+            epochs=epochs,
+            learning_rate=3e-4,
+        )
         for p in passages
     ]
     for group_size in (1, 3, 8):

@@ -13,7 +13,8 @@ from prag_lightning.lora.merge import concatenate, stack
 from prag_lightning.lora.stack import LoraWeights
 
 InferenceMethod = Literal["vanilla", "icl", "prag", "combine"]
-"""`vanilla`: the question alone. `icl`: passages in the prompt. `prag`: their adapters in the weights. `combine`: both (paper section 3.4)."""
+"""`vanilla`: the question alone. `icl`: passages in the prompt. `prag`: their adapters in the weights. `combine`:
+both (paper section 3.4)."""
 
 INFERENCE_METHODS: tuple[str, ...] = get_args(InferenceMethod)
 
@@ -44,7 +45,8 @@ def generate(
         llm: The model.
         prompts: Token ids, at least one row.
         max_new_tokens: Longest continuation.
-        adapters: For each row the adapters of its passages, whose sum is merged into the weights; none for the plain model.
+        adapters: For each row the adapters of its passages, whose sum is merged into the weights; none for the plain
+            model.
         scaling: alpha / r of the adapters as they were trained.
         logits_processor: Changes the scores before the best is taken, for instance to sample.
 

@@ -12,9 +12,9 @@ from torch.optim.adamw import adamw
 
 from prag_lightning.examples import Example
 from prag_lightning.llm import LLM
-from prag_lightning.loss import frozen_head_cross_entropy
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
+from prag_lightning.loss import frozen_head_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class TrainingRecipe:
         return self.num_train_epochs * ceil(examples / self.per_device_train_batch_size)
 
     def step_examples(self, examples: Sequence[Example], step: int) -> Sequence[Example]:
-        """The examples of one passage's step, in fixed order, epoch after epoch; the last of an epoch may have fewer."""
+        """The examples of one passage's step, in fixed order, epoch after epoch; the last of an epoch may have
+        fewer."""
         size = self.per_device_train_batch_size
         first = step % ceil(len(examples) / size) * size
         return examples[first : first + size]
@@ -87,7 +88,8 @@ def group_passages(
     Args:
         passages: In any order.
         recipe: Its batch size counts towards a group's tokens.
-        group_tokens: Most tokens, padding included, that a group's step may hold; a longer passage is a group of its own.
+        group_tokens: Most tokens, padding included, that a group's step may hold; a longer passage is a group of its
+            own.
 
     Returns:
         Groups, the longest passages first, so that a lack of memory shows at once; within one, most steps first.
@@ -122,8 +124,10 @@ class Encoder:
     ) -> list[EncodedPassage]:
         """Train one adapter a passage, all at once.
 
-        The loss is the sum of each passage's own mean over its own tokens, so gradients do not mix, and AdamW works element by
-        element: the adapters are those of training one passage after the other. A passage with fewer steps than others leaves
+        The loss is the sum of each passage's own mean over its own tokens, so gradients do not mix, and AdamW works
+        element by
+        element: the adapters are those of training one passage after the other. A passage with fewer steps than
+            others leaves
         the stack when it has finished, so weight decay and momentum no longer touch it.
 
         Args:
@@ -182,7 +186,9 @@ class _StackTraining:
         with torch.enable_grad():
             hidden, head, bias = hidden_and_head(ids)
             learnt = weights > 0
-            total, losses = frozen_head_cross_entropy(hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt])
+            total, losses = frozen_head_cross_entropy(
+                hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt]
+            )
             gradients = torch.autograd.grad(total, leaves)
         with torch.no_grad():
             adamw(
@@ -217,7 +223,8 @@ class _StackTraining:
 def _tensors(
     batch: Sequence[Sequence[Example]], rows: int, pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Right-padded ids `[G * rows, T]`, and the labels and loss weights of the tokens after the first, `[G * rows, T - 1]`.
+    """Right-padded ids `[G * rows, T]`, and the labels and loss weights of the tokens after the first, `[G * rows, T
+    - 1]`.
 
     A passage's weights sum to 1. Padding needs no attention mask: it stands right of all that is read.
     """
@@ -239,10 +246,11 @@ _HiddenAndHead = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
 def _hidden_and_head(llm: LLM) -> _HiddenAndHead:
     """How to get the last hidden states `[N, T, d]` and the weight and bias of the layer that makes logits of them.
 
-    A model that scales or caps its logits has no such layer: it gives the logits themselves, `[N, T, V]`, and no weight.
+    A model that scales or caps its logits has no such layer: it gives the logits themselves, `[N, T, V]`, and no
+    weight.
     """
     model = llm.model
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     decoder = getattr(model, model.base_model_prefix, None)
     if isinstance(head, torch.nn.Linear) and isinstance(decoder, torch.nn.Module):
         ids = torch.tensor([[llm.pad_id, 0, 1]], device=llm.device)

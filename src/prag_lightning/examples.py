@@ -15,7 +15,8 @@ from prag_lightning.records import AugmentedPassage
 
 Objective = Literal["published", "answer", "closed_book"]
 """`published`: most examples show the passage, the loss is over all tokens (paper section 3.2.2).
-`answer`: the same examples, loss over the answer's tokens. `closed_book`: each QA pair once, without the passage, loss over the answer's."""
+`answer`: the same examples, loss over the answer's tokens. `closed_book`: each QA pair once, without the passage,
+loss over the answer's."""
 
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
@@ -40,7 +41,8 @@ class ExampleBuilder:
     Args:
         prompts: The templates.
         tokenizer: The model's.
-        with_cot: Ask for a chain of thought: `full_answer` is learnt, and the dataset's worked examples stand in the prompt.
+        with_cot: Ask for a chain of thought: `full_answer` is learnt, and the dataset's worked examples stand in the
+            prompt.
         dataset: Whose worked examples to show.
         block_size: Examples are cut at this many tokens.
         objective: See `Objective`.
@@ -56,7 +58,8 @@ class ExampleBuilder:
     def build(self, augmented: AugmentedPassage) -> list[Example]:
         """The examples of one passage, in the order they are trained.
 
-        Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and without
+        Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and
+        without
         either (REFERENCE: three pairs give five examples); `closed_book` puts each once and without.
 
         Raises:

@@ -97,7 +97,8 @@ def load_llm(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     fingerprint = _fingerprint(model)
-    model = model.to(device=device, dtype=dtype).eval()
+    model.to(device=device, dtype=dtype)  # type: ignore[call-arg]
+    model.eval()
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
 
 

@@ -15,7 +15,9 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
     """Loss and its gradient in one pass: the head is frozen, so each piece's logits are needed once only."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor, weights: Tensor) -> Any:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor, weights: Tensor
+    ) -> Any:
         losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
         step = max(1, LOGITS_AT_ONCE // (hidden.shape[1] if head is None else head.shape[0]))
@@ -54,5 +56,5 @@ def frozen_head_cross_entropy(
     Returns:
         The sum (a scalar), and each token's loss in nats, `[M]`, which carries no gradient.
     """
-    total, losses = _FrozenHeadCrossEntropy.apply(hidden, head, bias, labels, weights)
+    total, losses = _FrozenHeadCrossEntropy.apply(hidden, head, bias, labels, weights)  # type: ignore[no-untyped-call]
     return total, losses

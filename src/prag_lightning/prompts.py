@@ -36,7 +36,8 @@ class PromptTemplates:
     """The templates of one prompt file.
 
     Args:
-        templates: Template by name: `passage`, `example`, and `user` or `assistant` under `direct`, `cot`, `rewrite`, `qa`.
+        templates: Template by name: `passage`, `example`, and `user` or `assistant` under `direct`, `cot`, `rewrite`,
+            `qa`.
         fewshot: Worked examples `(question, answer)` by dataset.
     """
 
@@ -54,23 +55,34 @@ class PromptTemplates:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(
-                f"cannot read the prompt file: {error.strerror}", where=str(path), mend="Set data.prompts to a YAML file"
+                f"cannot read the prompt file: {error.strerror}",
+                where=str(path),
+                mend="Set data.prompts to a YAML file",
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"the prompt file is not YAML: {error}", where=str(path)) from error
         if not isinstance(data, dict):
-            raise InputError("the prompt file holds no mapping", where=str(path), mend="Start from configs/prompts/default.yaml")
+            raise InputError(
+                "the prompt file holds no mapping",
+                where=str(path),
+                mend="Start from configs/prompts/default.yaml",
+            )
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
         fewshot = data.get("fewshot") or {}
         if not isinstance(fewshot, dict):
             raise InputError("'fewshot' is no mapping from dataset to examples", where=str(path))
-        return cls(templates, {str(dataset): _examples(rows, f"{path}, fewshot.{dataset}") for dataset, rows in fewshot.items()})
+        return cls(
+            templates,
+            {str(dataset): _examples(rows, f"{path}, fewshot.{dataset}") for dataset, rows in fewshot.items()},
+        )
 
-    @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of all that is in the file: adapters trained under other prompts are other adapters."""
-        content = json.dumps([self.templates, self.fewshot], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    def encoding_fingerprint(self, *, with_cot: bool, dataset: str) -> str:
+        """Hex SHA-256 of all that training examples are made of: adapters trained under other prompts are other
+        adapters."""
+        kind = "cot" if with_cot else "direct"
+        used = [self.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
+        used.append(self.fewshot_text(dataset) if with_cot else "")
+        return hashlib.sha256(json.dumps(used).encode()).hexdigest()
 
     def fewshot_text(self, dataset: str) -> str:
         """The worked examples of `dataset` as text; empty where the file has none."""
@@ -92,7 +104,8 @@ class PromptTemplates:
             tokenizer: Its chat template wraps the user's text, generation prompt included.
             question: Asked with exactly one question mark at its end.
             passages: Put in the prompt, numbered from 1.
-            answer: Follows the assistant's prefix, with a full stop and no EOS; `None` leaves the prompt to be continued.
+            answer: Follows the assistant's prefix, with a full stop and no EOS; `None` leaves the prompt to be
+                continued.
             with_cot: Take the chain-of-thought templates, with `dataset`'s worked examples.
             dataset: Whose worked examples to show.
         """
@@ -106,7 +119,9 @@ class PromptTemplates:
             question=end_with_question_mark(question),
             fewshot=self.fewshot_text(dataset) if with_cot else "",
         )
-        assistant = fill(self.templates[f"{kind}.assistant"], answer="" if answer is None else end_with_full_stop(answer))
+        assistant = fill(
+            self.templates[f"{kind}.assistant"], answer="" if answer is None else end_with_full_stop(answer)
+        )
         return chat_ids(tokenizer, user) + _text_ids(tokenizer, assistant)
 
     def rewrite_ids(self, tokenizer: PreTrainedTokenizerBase, passage: str) -> list[int]:
@@ -119,7 +134,8 @@ class PromptTemplates:
 
 
 def fill(template: str, **values: str) -> str:
-    """Put `values` in place of `{name}`, in one pass: braces inside a value, and any others, are ordinary characters."""
+    """Put `values` in place of `{name}`, in one pass: braces inside a value, and any others, are ordinary
+    characters."""
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
@@ -137,7 +153,8 @@ def end_with_full_stop(answer: str) -> str:
 def chat_ids(tokenizer: PreTrainedTokenizerBase, user: str) -> list[int]:
     """Token ids of one user message through the chat template, the assistant's turn begun.
 
-    A tokenizer without a chat template belongs to a base model: its text stands alone, after BOS where it has one, on a line of its own.
+    A tokenizer without a chat template belongs to a base model: its text stands alone, after BOS where it has one, on
+    a line of its own.
     """
     if tokenizer.chat_template is None:
         bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]

@@ -103,7 +103,9 @@ class AugmentedPassage:
         for key in (qa_key, rewrite_key):
             if key not in value:
                 others = sorted({name.rsplit("_", 1)[0] for name in value if name.endswith(("_qa", "_rewrite"))})
-                held = f"it was augmented by {', '.join(others)}: set data.augment_model" if others else "augment it again"
+                held = (
+                    f"it was augmented by {', '.join(others)}: set data.augment_model" if others else "augment it again"
+                )
                 raise InputError(f"no key {key!r}", where=where, mend=f"{held[0].upper()}{held[1:]}")
         if not isinstance(value[qa_key], list) or not value[qa_key]:
             raise InputError(f"{qa_key!r} is not a list of QA pairs", where=where, mend="Augment this passage again")

@@ -23,7 +23,8 @@ _PREFIX = "base_model.model."
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
-    """A new adapter as PEFT initialises it: A uniform within `sqrt(1 / d_in)` (Kaiming, a = sqrt 5), B zero; its update is nothing."""
+    """A new adapter as PEFT initialises it: A uniform within `sqrt(1 / d_in)` (Kaiming, a = sqrt 5), B zero; its
+    update is nothing."""
     generator = torch.Generator().manual_seed(seed)
     weights: LoraWeights = {}
     for name, (a_shape, b_shape) in stack.shapes(rank).items():
@@ -79,7 +80,8 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
     """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
 
     Raises:
-        InputError: if a file is missing or broken, or rank, alpha, modules or shapes are not the ones asked for, or a value is not finite.
+        InputError: if a file is missing or broken, or rank, alpha, modules or shapes are not the ones asked for, or a
+            value is not finite.
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
     mend = "Delete this directory and run 'prag fit' again"
@@ -87,7 +89,9 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
         config = json.loads(config_path.read_text(encoding="utf-8"))
         tensors = load_file(weights_path)
     except FileNotFoundError as error:
-        raise InputError("the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'") from error
+        raise InputError(
+            "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=mend) from error
     found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
@@ -101,7 +105,10 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
 
 
 def _check(
-    tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str, mend: str
+    tensors: dict[str, torch.Tensor],
+    shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]],
+    where: str,
+    mend: str,
 ) -> LoraWeights:
     weights: LoraWeights = {}
     for name, pair_of_shapes in shapes.items():
@@ -117,7 +124,9 @@ def _check(
             pair.append(tensor)
         weights[name] = (pair[0], pair[1])
     if tensors:
-        raise InputError(f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=mend)
+        raise InputError(
+            f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=mend
+        )
     return weights
 
 

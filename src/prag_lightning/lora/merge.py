@@ -12,7 +12,8 @@ from prag_lightning.lora.stack import LoraWeights
 
 
 def concatenate(adapters: Sequence[LoraWeights]) -> LoraWeights:
-    """One LoRA of rank `sum of ranks` whose update is the sum of the adapters' (paper section 3.3; PEFT calls it `cat`).
+    """One LoRA of rank `sum of ranks` whose update is the sum of the adapters' (paper section 3.3; PEFT calls it
+    `cat`).
 
     Args:
         adapters: At least one; A `[r, d_in]` and B `[d_out, r]` a module, the same modules in each.
@@ -27,7 +28,8 @@ def concatenate(adapters: Sequence[LoraWeights]) -> LoraWeights:
 
 
 def stack(adapters: Sequence[LoraWeights], device: torch.device | str | None = None) -> LoraWeights:
-    """G adapters side by side, `[G, r, d_in]` and `[G, d_out, r]`; lower ranks are filled with zeros, which change nothing."""
+    """G adapters side by side, `[G, r, d_in]` and `[G, d_out, r]`; lower ranks are filled with zeros, which change
+    nothing."""
     return {
         name: (
             _stack([adapter[name][0] for adapter in adapters], dim=0).to(device),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from prag_lightning.errors import InputError
 
 LoraWeights = dict[str, tuple[Tensor, Tensor]]
-"""Module name -> (A, B): `[r, d_in]`, `[d_out, r]` for one adapter, `[G, r, d_in]`, `[G, d_out, r]` for a stack of G."""
+"""Module name -> (A, B): `[r, d_in]`, `[d_out, r]` for one adapter, `[G, r, d_in]`, `[G, d_out, r]` for a stack of
+G."""
 
 DEFAULT_TARGETS = ("down_proj", "gate_proj", "up_proj")
 """The feed-forward matrices, which the paper adapts (section 4.1)."""
@@ -32,7 +33,8 @@ class StackedLinear(nn.Module):
         self.scaling = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """`y = W x + scaling * B_g (A_g x)` for `x` `[N, T, d_in]`, giving `[N, T, d_out]` (LoRA, arXiv 2106.09685, eq. 3)."""
+        """`y = W x + scaling * B_g (A_g x)` for `x` `[N, T, d_in]`, giving `[N, T, d_out]` (LoRA, arXiv 2106.09685,
+        eq. 3)."""
         y: Tensor = self.base(x)
         if self.lora is None:
             return y
@@ -66,7 +68,9 @@ class LoraStack:
         }
         missing = [target for target in self.targets if not any(name.endswith(target) for name in found)]
         if missing:
-            linears = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+            linears = {
+                name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
+            }
             raise InputError(
                 f"the model has no linear layer named {', '.join(map(repr, missing))}",
                 where="model.target_modules",
@@ -100,7 +104,8 @@ class LoraStack:
     def shapes(self, rank: int) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
         """Shapes of one adapter's A and B of `rank`, by module name."""
         return {
-            name: ((rank, layer.base.in_features), (layer.base.out_features, rank)) for name, layer in self.layers.items()
+            name: ((rank, layer.base.in_features), (layer.base.out_features, rank))
+            for name, layer in self.layers.items()
         }
 
 

@@ -1,0 +1,36 @@
+# Two commands for a newcomer: make demo, make test. Each makes .venv when it is missing.
+VENV := .venv
+PYTHON ?= python3
+PRAG := $(VENV)/bin/prag
+DEMO := --config configs/demo.yaml
+
+.PHONY: demo test lint format clean-demo
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(PRAG) augment $(DEMO)
+	$(PRAG) fit $(DEMO)
+	for method in vanilla icl prag combine; do \
+		$(PRAG) test $(DEMO) --model.inference_method $$method || exit 1; done
+	$(PRAG) test $(DEMO) --model.inference_method prag --model.adapters_from other
+	$(PRAG) report $(DEMO)
+
+test: $(VENV)/.installed
+	$(VENV)/bin/pytest
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.installed
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+clean-demo:
+	rm -rf demo-out

@@ -1,0 +1,261 @@
+"""The data of an experiment: questions, corpus, augmented records, and the batches that Lightning hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from prag_lightning.augment import AugmentSettings
+from prag_lightning.benchmarks import load_questions
+from prag_lightning.errors import InputError
+from prag_lightning.files import read_json, safe_name
+from prag_lightning.llm import short_name
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
+from prag_lightning.retrieval import RankBM25Retriever, Retriever
+
+if TYPE_CHECKING:
+    from prag_lightning.module import PragModule
+
+T = TypeVar("T")
+
+
+class PragDataModule(LightningDataModule):
+    """Questions of a dataset with their passages: to augment, to encode, to answer.
+
+    Args:
+        dataset: hotpotqa, 2wikimultihopqa, popqa, complexwebquestions, or a name of your own for plain JSON questions.
+        data_path: The dataset's file or folder; for a benchmark unset means data/{dataset}.
+        data_type: The split to work on; unset means each split.
+        with_cot: Answer with a chain of thought, shown in the prompt file's worked examples.
+        sample: How many questions of each split, from the first on; -1 means all.
+        topk: Passages a question.
+        augment_model: Who wrote the rewrites and QA pairs, as a short name, path or hub id; unset means the model
+            itself.
+        prompts: The prompt file.
+        corpus: Passages to retrieve from, .tsv (id, text, title) or .jsonl, also .gz.
+        retriever: Finds passages; unset means BM25 in memory over the corpus.
+        retrieve_at_test: Take each question's passages from the retriever at test time instead of from its augmented
+            record.
+        augment_root: Where augmented data is kept, as {dataset}/{augment_model}/{split}.json.
+        require_answers: Whether a question without a gold answer is a mistake; `prag predict` needs none.
+        per_device_eval_batch_size: Questions answered at once.
+        augment: How `prag augment` asks for rewrites and QA pairs.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        data_path: str | None = None,
+        data_type: str | None = None,
+        with_cot: bool = False,
+        sample: int = -1,
+        topk: int = 3,
+        augment_model: str | None = None,
+        prompts: str = "configs/prompts/default.yaml",
+        corpus: str | None = None,
+        retriever: Retriever | None = None,
+        retrieve_at_test: bool = False,
+        augment_root: str = "data/aug",
+        require_answers: bool = True,
+        per_device_eval_batch_size: int = 16,
+        augment: AugmentSettings = AugmentSettings(),  # noqa: B008  frozen, so sharing it is safe
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["retriever"])
+        safe_name(dataset, "data.dataset")
+        if sample != -1 and sample < 1:
+            raise InputError(f"sample is {sample}", where="data.sample", mend="Give 1 or more, or -1 for all questions")
+        for name, value in (("topk", topk), ("per_device_eval_batch_size", per_device_eval_batch_size)):
+            if value < 1:
+                raise InputError(f"{name} is {value}", where=f"data.{name}", mend="Give 1 or more")
+        self.dataset, self.data_path, self.data_type = dataset, data_path, data_type
+        self.with_cot, self.sample, self.topk = with_cot, sample, topk
+        self.augment_model, self.augment_root = augment_model, augment_root
+        self.prompt_templates = PromptTemplates.load(prompts)
+        self.corpus, self._retriever, self.retrieve_at_test = corpus, retriever, retrieve_at_test
+        self.require_answers = require_answers
+        self.batch_size = per_device_eval_batch_size
+        self.augment_settings = augment
+        self._records: dict[str, list[AugmentedQuestion]] | None = None
+
+    # Questions and their passages
+
+    def questions(self) -> dict[str, list[Question]]:
+        """The dataset's questions by split, cut to `data_type` and `sample`.
+
+        Raises:
+            InputError: for a dataset that is missing or malformed, or has no such split.
+        """
+        splits = load_questions(self.dataset, self.data_path, require_answers=self.require_answers)
+        return {split: self._first(questions) for split, questions in self._chosen(splits, self.dataset).items()}
+
+    @property
+    def retriever(self) -> Retriever:
+        """The configured retriever, or BM25 in memory over the corpus.
+
+        Raises:
+            InputError: if there is neither.
+        """
+        if self._retriever is None:
+            if self.corpus is None:
+                raise InputError(
+                    "there is nothing to retrieve from",
+                    where="data.corpus",
+                    mend="Set it to a .tsv or .jsonl file",
+                )
+            self._retriever = RankBM25Retriever(self.corpus)
+        return self._retriever
+
+    def augment_folder(self, model_name: str) -> Path:
+        """Where the augmented files stand; `model_name` counts where no `augment_model` is set."""
+        return Path(self.augment_root) / self.dataset / self.augment_name(model_name)
+
+    def augment_name(self, model_name: str) -> str:
+        """Short name of the model that augments; `model_name` counts where no `augment_model` is set."""
+        return safe_name(short_name(self.augment_model or model_name), "data.augment_model")
+
+    def records(self, model_name: str) -> dict[str, list[AugmentedQuestion]]:
+        """The augmented records by split, cut to `data_type`, `sample` and `topk`.
+
+        Raises:
+            InputError: if there are none, or one is malformed: the message names file and record.
+        """
+        if self._records is None:
+            folder = self.augment_folder(model_name)
+            files = {path.stem: path for path in sorted(folder.glob("*.json"))}
+            if not files:
+                raise InputError(
+                    "there is no augmented data",
+                    where=str(folder),
+                    mend="Run 'prag augment' with the same configuration",
+                )
+            chosen = self._chosen(files, str(folder))
+            self._records = {
+                split: self._first(self._cut(read_records(path, self.augment_name(model_name))))
+                for split, path in chosen.items()
+            }
+        return self._records
+
+    def _chosen(self, splits: dict[str, T], where: str) -> dict[str, T]:
+        if self.data_type is None:
+            return splits
+        if self.data_type not in splits:
+            raise InputError(
+                f"there is no split {self.data_type!r}",
+                where=where,
+                mend=f"Set data.data_type to one of {', '.join(splits)}",
+            )
+        return {self.data_type: splits[self.data_type]}
+
+    def _first(self, items: list[T]) -> list[T]:
+        return items if self.sample == -1 else items[: self.sample]
+
+    def _cut(self, records: list[AugmentedQuestion]) -> list[AugmentedQuestion]:
+        return [AugmentedQuestion(record.question, record.passages[: self.topk]) for record in records]
+
+    # Batches
+
+    def passages(self, model_name: str) -> list[AugmentedPassage]:
+        """Every distinct augmented passage of the records, in order of occurrence."""
+        records = [record for split in self.records(model_name).values() for record in split]
+        return list({p.content_hash: p for record in records for p in record.passages}.values())
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Groups of passages whose adapters are missing, this process's share of them."""
+        module = self._module
+        groups = module.groups_to_encode(self.passages(module.model_name))
+        return _loader(groups[self._rank :: self._processes])
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """A loader a split, of batches of questions with their passages, this process's share of them.
+
+        Raises:
+            InputError: if a question has no gold answer.
+        """
+        for split, records in self.records(self._module.model_name).items():
+            path = self.augment_folder(self._module.model_name) / f"{split}.json"
+            for record in records:
+                if not record.question.answers:
+                    raise InputError(
+                        "the question has no gold answer",
+                        where=f"{path}, test_id {record.question.test_id}",
+                        mend="Use 'prag predict' for questions without answers",
+                    )
+        return self.predict_dataloader()
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        """As `test_dataloader`, gold answers or not."""
+        return [
+            _loader(self._batches(self._with_passages(records))[self._rank :: self._processes])
+            for records in self.records(self._module.model_name).values()
+        ]
+
+    def _with_passages(self, records: list[AugmentedQuestion]) -> list[AugmentedQuestion]:
+        """The records, with passages found now where `retrieve_at_test` asks for it."""
+        if not self.retrieve_at_test:
+            return records
+        known = {p.passage: p for p in self.passages(self._module.model_name)}
+        found = self.retriever.search([record.question.question for record in records], self.topk)
+        return [
+            AugmentedQuestion(
+                record.question,
+                tuple(known.get(hit.passage.text) or AugmentedPassage(hit.passage.text, "", ()) for hit in hits),
+            )
+            for record, hits in zip(records, found, strict=True)
+        ]
+
+    def _batches(self, records: Sequence[AugmentedQuestion]) -> list[list[AugmentedQuestion]]:
+        """Batches of questions of like length, so that little is padding."""
+        ordered = sorted(records, key=lambda r: len(r.question.question) + sum(len(p.passage) for p in r.passages))
+        return [list(ordered[i : i + self.batch_size]) for i in range(0, len(ordered), self.batch_size)]
+
+    @property
+    def _module(self) -> PragModule:
+        assert self.trainer is not None
+        return cast("PragModule", self.trainer.lightning_module)
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    @property
+    def _processes(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+
+def read_records(path: Path, augment_model: str) -> list[AugmentedQuestion]:
+    """Read an augmented file in the published format.
+
+    Raises:
+        InputError: naming the file and record that is malformed.
+    """
+    data = read_json(path, "Write it again with 'prag augment'")
+    if not isinstance(data, list):
+        raise InputError("an augmented file is a list of records, and this is not", where=str(path))
+    return [AugmentedQuestion.from_json(record, augment_model, f"{path}, record {i}") for i, record in enumerate(data)]
+
+
+class _Batches(Dataset[T]):
+    """Batches that were made beforehand."""
+
+    def __init__(self, batches: Sequence[T]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> T:
+        return self.batches[index]
+
+
+def _same(batch: T) -> T:
+    return batch
+
+
+def _loader(batches: Sequence[T], collate: Callable[[T], T] = _same) -> DataLoader[Any]:
+    return DataLoader(_Batches(batches), batch_size=None, collate_fn=collate)

@@ -1,0 +1,108 @@
+"""The adapters of one recipe, stored by what they were trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from peft import LoraConfig
+
+from prag_lightning.errors import InputError
+from prag_lightning.lora.adapters import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    is_adapter,
+    random_adapter,
+    read_adapter,
+    replace_link,
+    write_adapter,
+)
+from prag_lightning.lora.stack import LoraStack, LoraWeights
+
+ADAPTERS_IN_MEMORY = 256
+"""How many adapters a store keeps for questions that share passages."""
+
+
+def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create: bool) -> tuple[LoraWeights, str]:
+    """The adapter that every passage starts from, and its hash (hex SHA-256 of its file).
+
+    Args:
+        directory: Where it stands, or shall stand.
+        stack: The model's places for adapters.
+        config: PEFT's configuration of rank, alpha and modules.
+        create: Make it at random, always the same, if it is missing.
+
+    Raises:
+        InputError: if it is missing and not to be made, or of another rank, alpha or model.
+    """
+    if not is_adapter(directory):
+        if not create:
+            raise InputError("base_weight is missing", where=str(directory), mend="Run 'prag fit', which makes it")
+        write_adapter(directory, random_adapter(stack, config.r, seed=0), config)
+    weights = read_adapter(directory, stack, config.r, config.lora_alpha)
+    return weights, hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+class AdapterStore:
+    """Adapters of one recipe, each under a key of its content, with links from the published places.
+
+    Args:
+        root: The recipe's directory.
+        stack: The model's places for adapters.
+        config: PEFT's configuration that they are saved with.
+        recipe_hash: Of everything that decides an adapter's weights beside the passage; part of each key, so that
+            adapters
+            of two recipes are never taken for each other.
+    """
+
+    def __init__(self, root: Path, stack: LoraStack, config: LoraConfig, recipe_hash: str) -> None:
+        self.root, self.stack, self.config, self.recipe_hash = root, stack, config, recipe_hash
+        self._cache: OrderedDict[str, LoraWeights] = OrderedDict()
+
+    def key(self, content_hash: str) -> str:
+        """The key of the adapter of an augmented passage with this content hash."""
+        return hashlib.sha256(f"{self.recipe_hash} {content_hash}".encode()).hexdigest()
+
+    def directory(self, key: str) -> Path:
+        """The PEFT directory of an adapter, whether it is there or not."""
+        return self.root / "adapters" / key[:2] / key[2:18]
+
+    def __contains__(self, key: str) -> bool:
+        """Whether an adapter has been stored."""
+        return is_adapter(self.directory(key))
+
+    def save(self, key: str, weights: LoraWeights) -> None:
+        """Store an adapter; it is there whole or not at all."""
+        write_adapter(self.directory(key), weights, self.config)
+
+    def load(self, key: str, passage: Callable[[], str]) -> LoraWeights:
+        """Read an adapter, or take it from memory.
+
+        Args:
+            key: Of the adapter.
+            passage: Says whose adapter it is, for the message when it is missing.
+
+        Raises:
+            InputError: if it is missing, damaged, or of another rank or model.
+        """
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        directory = self.directory(key)
+        if not (directory / CONFIG_FILE).exists() and not (directory / WEIGHTS_FILE).exists():
+            raise InputError(
+                f"no adapter for {passage()}",
+                where=str(self.root),
+                mend="Run 'prag fit' with the same configuration",
+            )
+        weights = read_adapter(directory, self.stack, self.config.r, self.config.lora_alpha)
+        self._cache[key] = weights
+        if len(self._cache) > ADAPTERS_IN_MEMORY:
+            self._cache.popitem(last=False)
+        return weights
+
+    def link(self, split: str, test_id: int, pid: int, key: str) -> None:
+        """Let the published place `{split}/data_{did}/passage_{pid}` point to an adapter."""
+        replace_link(self.root / split / f"data_{test_id}" / f"passage_{pid}", self.directory(key))

@@ -1,0 +1,376 @@
+"""The LightningModule: a thin shell over the encoder and the answerer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from prag_lightning.answer import INFERENCE_METHODS, InferenceMethod, generate, uses_adapters, uses_passages
+from prag_lightning.datamodule import PragDataModule
+from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
+from prag_lightning.errors import InputError
+from prag_lightning.examples import OBJECTIVES, ExampleBuilder, Objective
+from prag_lightning.files import Journal, safe_name
+from prag_lightning.layout import Layout
+from prag_lightning.llm import LLM, load_llm, short_name
+from prag_lightning.lora.adapters import lora_config
+from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
+from prag_lightning.lora.store import AdapterStore, base_weight
+from prag_lightning.metrics import AnswerScores, evaluate
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
+from prag_lightning.results import print_results, write_results
+
+DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+
+
+class PragModule(LightningModule):
+    """Encodes passages into adapters (`fit`) and answers questions with them (`test`, `predict`).
+
+    Args:
+        model_name: The LLM: a published short name, a folder, or a hub id.
+        inference_method: vanilla (the question alone), icl (passages in the prompt), prag (their adapters), combine
+            (both).
+        lora_rank: Rank of an adapter.
+        lora_alpha: An adapter's update is scaled by lora_alpha / lora_rank.
+        learning_rate: Of AdamW.
+        num_train_epochs: How often each example of a passage is seen.
+        per_device_train_batch_size: Examples of one passage in a step.
+        block_size: Examples are cut at this many tokens.
+        objective: published (the method's), answer (loss on the answer alone), closed_book (questions without the
+            passage).
+        group_tokens: Tokens in a step of passages trained together; more is faster until memory or the device is full.
+        max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
+        answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.").
+        adapters_from: own, or other: a control that merges the adapters of another question's passages.
+        target_modules: Linear layers that carry adapters.
+        offline_root: Root of the adapters.
+        output_root: Root of the results.
+        trust_remote_code: Run code that comes with the model.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        inference_method: InferenceMethod = "prag",
+        lora_rank: int = 2,
+        lora_alpha: int = 32,
+        learning_rate: float = 3e-4,
+        num_train_epochs: int = 1,
+        per_device_train_batch_size: int = 1,
+        block_size: int = 3000,
+        objective: Objective = "published",
+        group_tokens: int = 8192,
+        max_new_tokens: int | None = None,
+        answer_extraction: Literal["paper", "full"] = "paper",
+        adapters_from: Literal["own", "other"] = "own",
+        target_modules: Sequence[str] = DEFAULT_TARGETS,
+        offline_root: str = "checkpoints/offline",
+        output_root: str = "logs/output",
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        at_least_one = (
+            "lora_rank",
+            "lora_alpha",
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "block_size",
+        )
+        for name in (*at_least_one, "group_tokens", "max_new_tokens"):
+            value = self.hparams[name]
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
+        _one_of("inference_method", inference_method, INFERENCE_METHODS)
+        _one_of("objective", objective, OBJECTIVES)
+        self.model_name = model_name
+        self.inference_method = inference_method
+        self.recipe = TrainingRecipe(
+            lora_rank, lora_alpha, learning_rate, num_train_epochs, per_device_train_batch_size
+        )
+        self.objective, self.block_size, self.group_tokens = objective, block_size, group_tokens
+        self.max_new_tokens, self.answer_extraction, self.adapters_from = (
+            max_new_tokens,
+            answer_extraction,
+            adapters_from,
+        )
+        self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
+        self.offline_root, self.output_root = Path(offline_root), Path(output_root)
+
+    # The LLM and the adapter store
+
+    def configure_model(self) -> None:
+        """Load the LLM, once; its device and precision are the trainer's."""
+        if hasattr(self, "llm"):
+            return
+        self.llm: LLM = load_llm(
+            self.model_name,
+            target_modules=self.target_modules,
+            dtype=DTYPES.get(str(self.trainer.precision), torch.float32),
+            trust_remote_code=self.trust_remote_code,
+        )
+        self.network = self.llm.model
+        self.data: PragDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.layout = Layout(
+            self.offline_root,
+            self.output_root,
+            safe_name(short_name(self.model_name), "model.model_name"),
+            self.data.dataset,
+            self.data.augment_name(self.model_name),
+            self.recipe,
+            self.data.with_cot,
+            self.objective,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the frozen LLM out of Lightning's checkpoints: what `fit` makes are adapters."""
+        checkpoint["state_dict"] = {}
+
+    def configure_optimizers(self) -> None:
+        """Nothing: a group's optimiser lives and ends within `training_step`."""
+
+    def _open_store(self, *, create_base_weight: bool) -> None:
+        config = lora_config(self.model_name, self.recipe.lora_rank, self.recipe.lora_alpha, self.target_modules)
+        self.base_weight, base_hash = base_weight(
+            self.layout.base_weight, self.llm.stack, config, create=create_base_weight
+        )
+        data = self.data
+        recipe = {
+            "model": self.llm.fingerprint,
+            "base_weight": base_hash,
+            "prompts": data.prompt_templates.encoding_fingerprint(with_cot=data.with_cot, dataset=data.dataset),
+            "with_cot": data.with_cot,
+            "objective": self.objective,
+            "block_size": self.block_size,
+            **asdict(self.recipe),
+        }
+        recipe_hash = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        self.store = AdapterStore(self.layout.adapters, self.llm.stack, config, recipe_hash)
+
+    # fit
+
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PassageExamples]]:
+        """Groups of the passages whose adapters are missing, with their training examples."""
+        self._open_store(create_base_weight=True)
+        builder = ExampleBuilder(
+            self.data.prompt_templates,
+            self.llm.tokenizer,
+            self.data.with_cot,
+            self.data.dataset,
+            self.block_size,
+            self.objective,
+        )
+        missing = {self.store.key(p.content_hash): p for p in passages}
+        examples = [
+            PassageExamples(key, tuple(builder.build(p))) for key, p in missing.items() if key not in self.store
+        ]
+        self.print(f"{len(examples)} of {len(missing)} passages to encode, in {self.store.root}")
+        return group_passages(examples, self.recipe, self.group_tokens)
+
+    def on_train_start(self) -> None:
+        """Make the encoder, now that the LLM is on its device."""
+        self.encoder = Encoder(self.llm, self.base_weight, self.recipe)
+
+    def training_step(self, group: list[PassageExamples], batch_idx: int) -> STEP_OUTPUT:
+        """Train a group's adapters, all of the recipe's steps, and store them."""
+        started = time.perf_counter()
+        encoded = self.encoder.encode(group)
+        seconds = time.perf_counter() - started
+        for passage in encoded:
+            self.store.save(passage.key, passage.weights)
+        tokens = sum(len(e.input_ids) for p in group for e in p.examples) * self.recipe.num_train_epochs
+        self.log_dict(
+            {
+                "encode/loss_first_step": sum(p.losses[0] for p in encoded) / len(encoded),
+                "encode/loss_last_step": sum(p.losses[-1] for p in encoded) / len(encoded),
+                "encode/passages_per_second": len(group) / seconds,
+                "encode/tokens_per_second": tokens / seconds,
+            },
+            batch_size=len(group),
+        )
+        return None
+
+    def on_fit_end(self) -> None:
+        """Let the published places point to the adapters."""
+        self.trainer.strategy.barrier("adapters written")
+        if not self.trainer.is_global_zero:
+            return
+        for split, records in self.data.records(self.model_name).items():
+            for record in records:
+                for passage in record.passages:
+                    key = self.store.key(passage.content_hash)
+                    if key in self.store:
+                        self.store.link(split, record.question.test_id, passage.pid, key)
+
+    # test and predict
+
+    def on_test_start(self) -> None:
+        """Open what answering needs."""
+        self._start_answering()
+
+    def on_predict_start(self) -> None:
+        """Open what answering needs."""
+        self._start_answering()
+
+    def _start_answering(self) -> None:
+        if uses_adapters(self.inference_method):
+            self._open_store(create_base_weight=False)
+        self.rows: dict[str, list[dict[str, Json]]] = {split: [] for split in self.data.records(self.model_name)}
+        self.splits = list(self.rows)
+        self.journals = {split: Journal(self._results(split), self.global_rank) for split in self.splits}
+        self.scores = torch.nn.ModuleDict({f"split {split}": AnswerScores() for split in self.splits}).to(self.device)
+
+    def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Answer a batch and score it against the gold answers."""
+        split = self.splits[dataloader_idx]
+        rows = self._answer(batch, split)
+        for row, record in zip(rows, batch, strict=True):
+            aliases = list(record.question.answers)
+            row.update(evaluate(row["text"], aliases, self.data.with_cot, self.answer_extraction))
+        scores = self.scores[f"split {split}"]
+        assert isinstance(scores, AnswerScores)
+        scores.update([row["text"] for row in rows], [list(record.question.answers) for record in batch])
+        self.rows[split] += rows
+
+    def predict_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> list[str]:
+        """Answer a batch."""
+        split = self.splits[dataloader_idx]
+        rows = self._answer(batch, split)
+        self.rows[split] += rows
+        return [row["text"] for row in rows]
+
+    def _answer(self, batch: list[AugmentedQuestion], split: str) -> list[dict[str, Json]]:
+        """Rows of `predict.json`, unscored; answers that an interrupted run has given already are taken from its
+        journal."""
+        journal = self.journals[split]
+        prompts = [self._prompt(record) for record in batch]
+        keys = [self._adapter_keys(record, split) for record in batch]
+        tokens = self.max_new_tokens or (128 if self.data.with_cot else 20)
+        settings = [self.llm.fingerprint, tokens, str(self.trainer.precision)]
+        answer_keys = [
+            hashlib.sha256(json.dumps([settings, prompt, row_keys]).encode()).hexdigest()
+            for prompt, row_keys in zip(prompts, keys, strict=True)
+        ]
+        missing = [i for i, key in enumerate(answer_keys) if journal.get(key) is None]
+        if missing:
+            started = time.perf_counter()
+            adapters = (
+                [self._adapters(batch[i], split) for i in missing] if uses_adapters(self.inference_method) else None
+            )
+            texts = generate(
+                self.llm,
+                [prompts[i] for i in missing],
+                tokens,
+                adapters=adapters,
+                scaling=self.recipe.scaling,
+            )
+            seconds = (time.perf_counter() - started) / len(missing)
+            journal.add(
+                {"key": answer_keys[i], "text": text, "seconds": seconds}
+                for i, text in zip(missing, texts, strict=True)
+            )
+        rows = []
+        for record, key in zip(batch, answer_keys, strict=True):
+            entry = journal.get(key)
+            question = record.question
+            answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
+            row = {"test_id": question.test_id, "question": question.question, "answer": answer}
+            rows.append({**row, "text": entry["text"], "seconds": entry["seconds"]})
+        return rows
+
+    def _prompt(self, record: AugmentedQuestion) -> list[int]:
+        passages = [p.passage for p in record.passages] if uses_passages(self.inference_method) else []
+        return self.data.prompt_templates.question_ids(
+            self.llm.tokenizer,
+            record.question.question,
+            passages,
+            with_cot=self.data.with_cot,
+            dataset=self.data.dataset,
+        )
+
+    def _adapter_keys(self, record: AugmentedQuestion, split: str) -> list[str]:
+        if not uses_adapters(self.inference_method):
+            return []
+        return [self.store.key(passage.content_hash) for passage in self._encoded_passages(record, split)]
+
+    def _adapters(self, record: AugmentedQuestion, split: str) -> list[LoraWeights]:
+        """The adapters of a question's passages; base_weight alone where it has none."""
+        adapters = [
+            self.store.load(
+                self.store.key(passage.content_hash),
+                lambda passage=passage: f"the passage {passage.passage[:60]!r} of question {record.question.test_id}",  # type: ignore[misc]
+            )
+            for passage in self._encoded_passages(record, split)
+        ]
+        return adapters or [self.base_weight]
+
+    def _encoded_passages(self, record: AugmentedQuestion, split: str) -> tuple[AugmentedPassage, ...]:
+        """The passages whose adapters are merged: the question's own, or, as a control, those of one half the split
+        away."""
+        if self.adapters_from == "own":
+            return record.passages
+        records = self.data.records(self.model_name)[split]
+        place = next(i for i, other in enumerate(records) if other.question.test_id == record.question.test_id)
+        return records[(place + len(records) // 2) % len(records)].passages
+
+    def on_test_epoch_end(self) -> None:
+        """Gather the rows of all processes, write them, log the scores and print them."""
+        method = self._method
+        for split in self.splits:
+            scores = self.scores[f"split {split}"]
+            assert isinstance(scores, AnswerScores)
+            values = {name: float(value) for name, value in scores.compute().items()}
+            rows = self._gather(split)
+            if self.trainer.is_global_zero:
+                seconds = sum(row["seconds"] for row in rows) / max(1, len(rows))
+                values |= {"questions": len(rows), "seconds_per_question": seconds}
+                write_results(self._results(split), self._config(), rows, values)
+            self.log_dict(
+                {f"{method}/{split}/{name}": value for name, value in values.items()},
+                rank_zero_only=True,
+                batch_size=1,
+            )
+        if self.trainer.is_global_zero:
+            print_results([self._results(split) for split in self.splits])
+
+    def on_predict_epoch_end(self) -> None:
+        """Gather the answers of all processes and write them."""
+        for split in self.splits:
+            rows = self._gather(split)
+            if self.trainer.is_global_zero:
+                write_results(self._results(split), self._config(), rows, None)
+                print(f"{len(rows)} answers written to {self._results(split) / 'predict.json'}")
+
+    def _gather(self, split: str) -> list[dict[str, Json]]:
+        rows = self.rows[split]
+        if self.trainer.world_size > 1:
+            shares: list[list[dict[str, Json]]] = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(shares, rows)
+            rows = [row for share in shares for row in share]
+        return sorted(rows, key=lambda row: row["test_id"])
+
+    @property
+    def _method(self) -> str:
+        return self.inference_method if self.adapters_from == "own" else f"{self.inference_method}-other"
+
+    def _results(self, split: str) -> Path:
+        return self.layout.results(self._method, split)
+
+    def _config(self) -> dict[str, Json]:
+        data = {k: asdict(v) if hasattr(v, "__dataclass_fields__") else v for k, v in self.data.hparams.items()}
+        return {"model": dict(self.hparams), "data": data}
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}", where=f"model.{name}", mend=f"Give one of {', '.join(allowed)}")

@@ -1,0 +1,90 @@
+"""Lightning's Trainer with the method's stages, and processes that share nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.strategies import DDPStrategy
+
+from prag_lightning.augment import LLMAugmenter
+from prag_lightning.augment_files import augment_dataset
+from prag_lightning.callbacks import PragProgressBar
+from prag_lightning.datamodule import PragDataModule
+from prag_lightning.files import Journal
+from prag_lightning.llm import load_llm
+from prag_lightning.module import DTYPES, PragModule
+from prag_lightning.results import find_results, print_results
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 1,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+    "use_distributed_sampler": False,
+}
+"""What differs from Lightning's own defaults: an epoch is one pass over the groups, which is all there is to train."""
+
+
+class IndependentProcesses(DDPStrategy):
+    """Processes that each encode their own passages: launched, counted and gathered as in DDP, but no gradient is
+    exchanged."""
+
+    def configure_ddp(self) -> None:
+        """Leave the model unwrapped: averaging gradients of different passages would be wrong."""
+
+
+class PragTrainer(Trainer):
+    """A Trainer that also augments and reports; see `lightning.Trainer` for its arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        settings = {**TRAINER_DEFAULTS, **kwargs}
+        callbacks = settings.get("callbacks") or []
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if settings.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(PragProgressBar())
+        settings["callbacks"] = callbacks
+        super().__init__(*args, **settings)
+        if settings.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
+            super().__init__(*args, **{**settings, "strategy": IndependentProcesses()})
+
+    def augment(self, model: PragModule, datamodule: PragDataModule) -> None:
+        """Let the LLM write a rewrite and QA pairs for the passages of each question."""
+        plugin = self.strategy.precision_plugin
+
+        def make_augmenter(folder: Path) -> LLMAugmenter:
+            llm = load_llm(
+                datamodule.augment_model or model.model_name,
+                target_modules=model.target_modules,
+                dtype=DTYPES.get(str(self.precision), torch.float32),
+                device=self.strategy.root_device,
+                trust_remote_code=model.trust_remote_code,
+            )
+            return LLMAugmenter(
+                llm,
+                datamodule.prompt_templates,
+                datamodule.augment_settings,
+                Journal(folder),
+                plugin.forward_context,
+            )
+
+        augment_dataset(datamodule, model.model_name, make_augmenter)
+
+    def fit(self, model: PragModule, datamodule: PragDataModule) -> None:  # type: ignore[override]
+        """Encode the passages into adapters."""
+        super().fit(model, datamodule=datamodule)
+
+    def test(self, model: PragModule, datamodule: PragDataModule) -> Any:  # type: ignore[override]
+        """Answer the questions and score the answers."""
+        return super().test(model, datamodule=datamodule, verbose=False)
+
+    def predict(self, model: PragModule, datamodule: PragDataModule) -> Any:  # type: ignore[override]
+        """Answer questions that have no gold answers."""
+        return super().predict(model, datamodule=datamodule, return_predictions=False)
+
+    def report(self, model: PragModule, datamodule: PragDataModule) -> None:
+        """Print one table of all results of the model, by method and split."""
+        print_results(find_results(model.output_root))
