@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from prag_lightning.config_files import with_bases
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.errors import PragError
 from prag_lightning.module import PragModule
@@ -63,6 +64,11 @@ class PragCLI(LightningCLI):
         parser.add_argument(
             "-c", "--config", action="config", help="A configuration file; later ones override earlier ones."
         )
+        parser.add_argument(
+            "--base",
+            type=list[str] | str | None,
+            help="In a configuration file: files that it builds on, relative to it.",
+        )
         return parser
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -94,7 +100,7 @@ def main(args: list[str] | None = None) -> int:
             seed_everything_default=42,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "prag", "description": DESCRIPTION},
-            args=args,
+            args=with_bases(sys.argv[1:] if args is None else args),
         )
     except PragError as error:
         return _failed(error, error.exit_code, str(error))

@@ -1,0 +1,1 @@
+"""prag-tiny: a made-up world, and a small Llama that is trained on it from nothing."""

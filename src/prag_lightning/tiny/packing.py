@@ -1,0 +1,106 @@
+"""Training rows of one fixed length, in which prompts that begin alike are computed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PROMPT_WEIGHT = 0.05
+"""Weight of a prompt token's loss: made-up names cannot be predicted, but prose can."""
+NOTHING = -1
+"""Tree of the places of a row that hold nothing."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, the reply that is to be learnt, and the weight of each of the reply's tokens."""
+
+    prompt: list[int]
+    reply: list[int]
+    weight: float
+
+
+@dataclass
+class Tree:
+    """Examples whose prompts share their beginning: the trunk stands once, each example's rest is a branch.
+
+    A branch sees the trunk and itself, so every token is computed as if its example stood alone.
+    """
+
+    ids: list[int]
+    positions: list[int]
+    branches: list[int]
+    targets: list[int]
+    weights: list[float]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Tree:
+        """Find the trunk and lay out the branches behind it."""
+        trunk = os.path.commonprefix([example.prompt[:-1] for example in examples])
+        length = len(trunk)
+        tree = cls(list(trunk), list(range(length)), [0] * length, [*trunk[1:], 0], [PROMPT_WEIGHT] * (length - 1) + [0.0])
+        for number, example in enumerate(examples, 1):
+            branch = [*example.prompt[length:], *example.reply]
+            prompt_steps = len(branch) - len(example.reply) - 1
+            tree.ids += branch
+            tree.positions += range(length, length + len(branch))
+            tree.branches += [number] * len(branch)
+            tree.targets += [*branch[1:], 0]
+            tree.weights += [PROMPT_WEIGHT] * prompt_steps + [example.weight] * len(example.reply) + [0.0]
+        return tree
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of trees: `ids`, `positions`, `targets` and `weights` are `[N, T]`, `mask` (may see) is `[N, 1, T, T]`."""
+
+    ids: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        return Batch(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+def pack(trees: Sequence[Tree], rows: int, length: int) -> tuple[Batch, list[Tree]]:
+    """Fill `rows` of `length` tokens, longest trees first; also gives the trees that found no room."""
+    filled: list[list[Tree]] = [[] for _ in range(rows)]
+    room = [length] * rows
+    left = []
+    for tree in sorted(trees, key=lambda tree: -len(tree.ids)):
+        row = next((row for row in range(rows) if room[row] >= len(tree.ids)), None)
+        if row is None:
+            left.append(tree)
+        else:
+            filled[row].append(tree)
+            room[row] -= len(tree.ids)
+    ids, positions, targets, branches, numbers = (torch.zeros(rows, length, dtype=torch.long) for _ in range(5))
+    weights = torch.zeros(rows, length)
+    numbers.fill_(NOTHING)
+    for row, held in enumerate(filled):
+        start = 0
+        for number, tree in enumerate(held):
+            place = slice(start, start + len(tree.ids))
+            ids[row, place] = torch.tensor(tree.ids)
+            positions[row, place] = torch.tensor(tree.positions)
+            targets[row, place] = torch.tensor(tree.targets)
+            branches[row, place] = torch.tensor(tree.branches)
+            weights[row, place] = torch.tensor(tree.weights)
+            numbers[row, place] = number
+            start += len(tree.ids)
+    return Batch(ids, positions, targets, weights, _mask(numbers, branches)), left
+
+
+def _mask(trees: Tensor, branches: Tensor) -> Tensor:
+    """Which token may see which: earlier ones of its tree, if they are on its branch or in the trunk."""
+    earlier = torch.ones(trees.shape[1], trees.shape[1], dtype=torch.bool).tril()
+    same_tree = trees[:, :, None] == trees[:, None, :]
+    same_branch = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == 0)
+    return (earlier & same_tree & same_branch)[:, None]

@@ -1,0 +1,141 @@
+"""What prag-tiny is trained to do: the pipeline's own jobs, with the pipeline's own prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.tiny.reasoning import TwoHopQuestion, bridge_question, comparison_question
+from prag_lightning.tiny.world import Entity, World
+
+DEMO_DATASET = "demo"
+"""Whose worked examples stand in prompts with a chain of thought."""
+WORDING_SETS = ("qa", "test")
+"""The model knows both as language; only `qa` wordings are written into QA pairs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt and the reply that is wanted.
+
+    Args:
+        prompt_ids: As the pipeline builds them.
+        reply: The text that is to follow.
+        weight: Of each of the reply's tokens in the loss.
+    """
+
+    prompt_ids: list[int]
+    reply: str
+    weight: float = 1.0
+
+
+class Jobs:
+    """Draws jobs from a world, in groups whose prompts begin alike: what they share is computed once.
+
+    Args:
+        world: Where entities come from.
+        known: Entities that are asked about without passages, again and again: what the model is to know by heart.
+        prompts: The pipeline's templates.
+        tokenizer: Makes ids of them.
+    """
+
+    def __init__(
+        self, world: World, known: Sequence[Entity], prompts: PromptTemplates, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self.world, self.known, self.prompts, self.tokenizer = world, known, prompts, tokenizer
+        self.rng = world.rng
+        self.max_passages = 3
+        self._mixture: list[tuple[Callable[[], list[Job]], int]] = [
+            (self.answer_from_passages, 48),
+            (self.answer_by_heart, 14),
+            (self.reason, 13),
+            (self.rewrite, 12),
+            (self.write_qa_pairs, 18),
+        ]
+
+    def draw(self) -> list[Job]:
+        """A group of jobs, kinds by the mixture."""
+        kinds, weights = zip(*self._mixture, strict=True)
+        return self.rng.choices(kinds, weights)[0]()
+
+    def answer_from_passages(self) -> list[Job]:
+        """Questions about the entities of the same few passages, of which one now and then takes two."""
+        two_hop = self._two_hop() if self.max_passages > 1 and self.rng.random() < 0.3 else None
+        entities = self._with_distractors(two_hop.entities if two_hop else [self.world.entity()])
+        passages = [self.world.passage(entity) for entity in entities]
+        asked = [(two_hop.question, two_hop.answer)] if two_hop else []
+        asked += [self._question(self.rng.choice(entities)) for _ in range(2 + 2 * len(entities))]
+        return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
+
+    def answer_by_heart(self) -> list[Job]:
+        """Questions about known entities without passages; now and then below a passage about another."""
+        shown = [self.world.passage(self.world.entity())] if self.rng.random() < 0.15 else []
+        asked = [self._question(self.rng.choice(self.known)) for _ in range(8)]
+        return [Job(self._ask(question, shown), answer, 3.0) for question, answer in asked]
+
+    def reason(self) -> list[Job]:
+        """Questions that take two passages, with a chain of thought below the same worked examples."""
+        jobs = []
+        for _ in range(2):
+            two_hop = self._two_hop()
+            passages = [self.world.passage(entity) for entity in self._with_distractors(two_hop.entities)]
+            ids = self.prompts.question_ids(
+                self.tokenizer, two_hop.question, passages, with_cot=True, dataset=DEMO_DATASET
+            )
+            jobs.append(Job(ids, two_hop.chain_of_thought))
+        return jobs
+
+    def rewrite(self) -> list[Job]:
+        """Passages in other words."""
+        drawn = [self.world.augmented(self.world.entity()) for _ in range(3)]
+        return [Job(self.prompts.rewrite_ids(self.tokenizer, each.passage), each.rewrite) for each in drawn]
+
+    def write_qa_pairs(self) -> list[Job]:
+        """The QA pairs of passages, as JSON."""
+        drawn = [self.world.augmented(self.world.entity()) for _ in range(2)]
+        return [
+            Job(self.prompts.qa_ids(self.tokenizer, each.passage), json.dumps([pair.to_json() for pair in each.qa]))
+            for each in drawn
+        ]
+
+    def reply_ids(self, job: Job) -> list[int]:
+        """The reply's tokens: JSON as it is, text closed by a full stop, then the end of the turn."""
+        text = job.reply if job.reply.endswith(("]", ".")) else job.reply + "."
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, int(self.tokenizer.eos_token_id)]
+
+    def _question(self, entity: Entity) -> tuple[str, str]:
+        attribute = self.rng.choice(entity.attributes)
+        question = self.world.question(entity, attribute, self.rng.choice(WORDING_SETS))
+        return question, entity.facts[attribute]
+
+    def _ask(self, question: str, passages: Sequence[str]) -> list[int]:
+        return self.prompts.question_ids(self.tokenizer, question, passages)
+
+    def _two_hop(self) -> TwoHopQuestion:
+        draw = self.rng.choice((bridge_question, comparison_question))
+        return draw(self.world, self.rng.choice(WORDING_SETS))
+
+    def _with_distractors(self, entities: Sequence[Entity]) -> list[Entity]:
+        """These entities and others, mostly with names like theirs, in any order, `max_passages` at most."""
+        shown = list(entities)
+        for _ in range(self.rng.randint(0, max(0, self.max_passages - len(entities)))):
+            like = self.rng.choice(entities)
+            shown.append(self.world.confusable(like) if self.rng.random() < 0.7 else self.world.entity())
+        self.rng.shuffle(shown)
+        return shown
+
+
+def training_texts(world: World, prompts: PromptTemplates, entities: int) -> list[str]:
+    """Texts of all kinds that jobs are made of, for a tokenizer to be trained on."""
+    texts = [*prompts.templates.values(), prompts.fewshot_text(DEMO_DATASET)] * (entities // 50)
+    for _ in range(entities):
+        augmented = world.augmented(world.entity())
+        two_hop = world.rng.choice((bridge_question, comparison_question))(world, "test")
+        texts += [augmented.passage, augmented.rewrite, json.dumps([pair.to_json() for pair in augmented.qa])]
+        texts += [two_hop.question, two_hop.chain_of_thought]
+    return texts

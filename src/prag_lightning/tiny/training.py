@@ -1,0 +1,185 @@
+"""Training prag-tiny from nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from prag_lightning.progress import Progress
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.tiny.packing import Batch, Example, Tree, pack
+from prag_lightning.tiny.tasks import Jobs, training_texts
+from prag_lightning.tiny.tokenizer import train_tokenizer
+from prag_lightning.tiny.world import Entity, World
+
+_HEAD_WIDTH = 64
+_WARM_UP_STEPS = 100
+_ONE_PASSAGE_SHARE = 0.1
+"""The share of training in which prompts hold one passage at most: copying is learnt before choosing."""
+_STEPS_BETWEEN_LINES, _STEPS_BETWEEN_SAVES = 50, 250
+
+
+@dataclass(frozen=True)
+class TinySettings:
+    """Size and training of the model.
+
+    Args:
+        steps: Optimiser steps at most.
+        minutes: Finish after so long; the learning rate follows whichever limit is nearer.
+        seed: Decides world, weights and order.
+        width: Of the hidden states.
+        layers: Transformer layers.
+        ffn: Width of the feed-forward layers.
+        vocab_size: Tokens.
+        context: Longest sequence that the model takes.
+        rows: Rows in a step.
+        row_length: Tokens in a row.
+        learning_rate: At its peak, for Muon (with updates matched to AdamW's) and AdamW alike.
+        known_entities: How many entities the model learns by heart.
+        compiled: Compile the step, which pays after a minute.
+    """
+
+    steps: int = 100_000
+    minutes: float = math.inf
+    seed: int = 0
+    width: int = 256
+    layers: int = 4
+    ffn: int = 768
+    vocab_size: int = 2048
+    context: int = 1024
+    rows: int = 12
+    row_length: int = 512
+    learning_rate: float = 3e-3
+    known_entities: int = 300
+    compiled: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a training took."""
+
+    steps: int
+    tokens: int
+    minutes: float
+    loss: float
+
+
+def known_entities(settings: TinySettings) -> list[Entity]:
+    """The entities that the model learns by heart."""
+    world = World(settings.seed + 1, demo=False)
+    return [world.entity() for _ in range(settings.known_entities)]
+
+
+def new_model(settings: TinySettings, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """A Llama with random weights."""
+    torch.manual_seed(settings.seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=settings.ffn,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.width // _HEAD_WIDTH,
+        num_key_value_heads=settings.width // _HEAD_WIDTH,
+        max_position_embeddings=settings.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(settings: TinySettings, prompts: PromptTemplates, out: Path) -> TrainingRecord:
+    """Train tokenizer and model, and save them under `out`, now and then and at the end."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    texts = training_texts(World(settings.seed + 2, demo=False), prompts, 4000)
+    tokenizer = train_tokenizer(texts, settings.vocab_size, settings.context)
+    tokenizer.save_pretrained(out)
+    model = new_model(settings, tokenizer).to(device)
+    jobs = Jobs(World(settings.seed + 3, demo=False), known_entities(settings), prompts, tokenizer)
+    batches = _batches(jobs, settings)
+    optimizers = _optimizers(model, settings.learning_rate)
+    loss_of: Callable[[LlamaForCausalLM, Batch], Tensor] = _loss
+    if settings.compiled:
+        loss_of = torch.compile(_loss)
+    started = time.monotonic()
+    step, minutes, average = 0, 0.0, math.nan
+    with Progress("train", settings.steps, "steps") as progress:
+        while step < settings.steps and minutes < settings.minutes:
+            done = max(step / settings.steps, minutes / settings.minutes)
+            jobs.max_passages = 1 if done < _ONE_PASSAGE_SHARE else 3
+            _set_learning_rate(optimizers, settings.learning_rate * _schedule(done, step))
+            loss = loss_of(model, next(batches).to(device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            step += 1
+            minutes = (time.monotonic() - started) / 60
+            average = loss.item() if step == 1 else 0.98 * average + 0.02 * loss.item()
+            progress.advance(1)
+            if step % _STEPS_BETWEEN_LINES == 0:
+                print(f"step {step} loss {average:.4f} minutes {minutes:.1f} done {done:.3f}", flush=True)
+            if step % _STEPS_BETWEEN_SAVES == 0:
+                save(model, out)
+    save(model, out)
+    return TrainingRecord(step, step * settings.rows * settings.row_length, minutes, average)
+
+
+def save(model: LlamaForCausalLM, out: Path) -> None:
+    """Save the weights in bfloat16."""
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(out, state_dict=weights)
+
+
+def _loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+    """Weighted mean of the tokens' losses."""
+    with torch.autocast(batch.ids.device.type, torch.bfloat16):
+        logits = model(
+            input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
+        ).logits
+    losses = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), batch.targets.flatten(), reduction="none"
+    )
+    return (losses * batch.weights.flatten()).sum() / batch.weights.sum()
+
+
+def _optimizers(model: LlamaForCausalLM, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices within the layers, AdamW for embeddings and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98)),
+    ]
+
+
+def _set_learning_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+
+
+def _schedule(done: float, step: int) -> float:
+    """Linear warm-up, then cosine decay to a fiftieth."""
+    return min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def _batches(jobs: Jobs, settings: TinySettings) -> Iterator[Batch]:
+    """Full batches of one shape; what finds no room waits for the next."""
+    waiting: list[Tree] = []
+    while True:
+        while sum(len(tree.ids) for tree in waiting) < settings.rows * settings.row_length:
+            group = jobs.draw()
+            waiting.append(Tree.of([Example(job.prompt_ids, jobs.reply_ids(job), job.weight) for job in group]))
+        batch, waiting = pack(waiting, settings.rows, settings.row_length)
+        yield batch

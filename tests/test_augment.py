@@ -1,0 +1,116 @@
+"""Augmentation gives valid QA pairs or a bounded failure, the same however it is batched or interrupted."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_llm import save_random_llm
+
+from prag_lightning.augment import AugmentSettings, LLMAugmenter, RowSampler, augment_questions, parse_qa_pairs
+from prag_lightning.errors import InputError
+from prag_lightning.files import Journal
+from prag_lightning.llm import LLM, load_llm
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage, QAPair, Question
+
+ROOT = Path(__file__).parent.parent
+PROMPTS = PromptTemplates.load(ROOT / "configs/prompts/default.yaml")
+PAIRS = [{"question": f"q{i}", "answer": f"a{i}", "full_answer": f"f{i}"} for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        json.dumps(PAIRS[:3]),
+        "Here you are:\n```json\n" + json.dumps(PAIRS[:3], indent=2) + "\n```\nEnjoy!",
+        json.dumps(PAIRS),
+        json.dumps(PAIRS[:3])[:-1],
+        json.dumps([PAIRS[:3]]),
+        json.dumps(PAIRS[:3]).replace('"', "'"),
+    ],
+)
+def test_replies_are_repaired(reply):
+    assert [pair.to_json() for pair in parse_qa_pairs(reply)] == PAIRS[:3]
+
+
+@pytest.mark.parametrize("reply", ["", "no", "[]", json.dumps(PAIRS[:2]), "[1, 2, 3]", '[{"question": ""}]' * 3, "[[[["])
+def test_replies_that_hold_no_three_pairs_are_refused(reply):
+    with pytest.raises(InputError):
+        parse_qa_pairs(reply)
+
+
+@given(st.text(alphabet='[]{}",:qa \n\\', max_size=60))
+def test_any_reply_gives_three_pairs_or_an_input_error(reply):
+    try:
+        assert len(parse_qa_pairs(reply)) == 3
+    except InputError as error:
+        assert error.what
+
+
+class ScriptedAugmenter:
+    """Fails the passages that begin with "bad", and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        self.asked += passages
+        for passage in passages:
+            pair = QAPair("q", "a", "f")
+            yield passage, None if passage.startswith("bad") else AugmentedPassage(passage, "r", (pair,) * 3)
+
+
+def test_failed_passages_are_replaced_by_the_next_candidates():
+    augmenter = ScriptedAugmenter()
+    questions = [Question(0, "a", ("x",)), Question(1, "b", ("x",)), Question(2, "c", ("x",))]
+    candidates = [["p1", "bad1", "bad2", "p2", "p3"], ["p2", "p1", "p4"], ["bad1", "bad3"]]
+    records = augment_questions(questions, candidates, 2, augmenter)
+    assert [[(p.pid, p.passage) for p in record.passages] for record in records] == [
+        [(0, "p1"), (1, "p2")],
+        [(0, "p2"), (1, "p1")],
+        [],
+    ]
+    assert sorted(augmenter.asked) == ["bad1", "bad2", "bad3", "p1", "p2"]
+
+
+def test_sample_of_a_row_does_not_depend_on_the_batch():
+    scores = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
+    together = RowSampler([1, 2, 3, 4], 0.7, 20, 5)
+    alone = [RowSampler([seed], 0.7, 20, 5) for seed in (1, 2, 3, 4)]
+    for _ in range(5):
+        chosen = together(scores, scores).argmax(-1)
+        assert chosen.tolist() == [
+            int(sampler(scores[[i]], scores[[i]]).argmax()) for i, sampler in enumerate(alone)
+        ]
+
+
+def test_samples_follow_the_softmax():
+    scores = torch.log(torch.tensor([[0.6, 0.3, 0.1, 1e-9]])).repeat(4000, 1)
+    sampler = RowSampler(range(4000), 1.0, 3, 1)
+    counts = torch.bincount(sampler(scores, scores).argmax(-1), minlength=4) / 4000
+    assert torch.allclose(counts, torch.tensor([0.6, 0.3, 0.1, 0.0]), atol=0.03)
+
+
+@pytest.fixture(scope="module")
+def random_llm(tmp_path_factory) -> LLM:
+    return load_llm(str(save_random_llm(tmp_path_factory.mktemp("llm"))))
+
+
+def test_passages_that_never_succeed_are_given_up_and_not_asked_again(random_llm, tmp_path):
+    settings = AugmentSettings(attempts=2, augment_max_new_tokens=8)
+    augmenter = LLMAugmenter(random_llm, PROMPTS, settings, Journal(tmp_path))
+    assert dict(augmenter.augment(["one", "two"])) == {"one": None, "two": None}
+    assert sum(augmenter.failures.values()) == 4
+    again = LLMAugmenter(random_llm, PROMPTS, settings, Journal(tmp_path))
+    assert dict(again.augment(["one", "two"])) == {"one": None, "two": None}
+    assert not again.failures
+
+
+@pytest.mark.parametrize("name", ["attempts", "augment_batch_size", "sample_top_k", "temperature"])
+def test_settings_below_their_least_are_refused(name):
+    with pytest.raises(InputError, match=name):
+        AugmentSettings(**{name: -1})

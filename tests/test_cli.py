@@ -1,0 +1,283 @@
+"""The stages from the command line, on a Llama with random weights: files, resumption, mistakes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from tiny_llm import save_random_llm
+from transformers import AutoModelForCausalLM
+
+from prag_lightning.cli import main
+
+ROOT = Path(__file__).parent.parent
+METHODS = ("vanilla", "icl", "prag", "combine")
+
+
+def augmented(pid: int, passage: str) -> dict:
+    pairs = [
+        {"question": f"What is {i} of {passage}?", "answer": f"a{i}", "full_answer": f"It is a{i}."} for i in range(3)
+    ]
+    return {"pid": pid, "passage": passage, "writer_rewrite": f"again {passage}", "writer_qa": pairs}
+
+
+def record(test_id: int, passages: list[str]) -> dict:
+    return {
+        "test_id": test_id,
+        "question": f"Question {test_id}?",
+        "answer": ["a0", "b"],
+        "passages": passages,
+        "augment": [augmented(pid, passage) for pid, passage in enumerate(passages)],
+    }
+
+
+RECORDS = [record(0, ["red fox", "blue bird", "old tree"]), record(1, ["blue bird", "grey stone"]), record(2, ["sea"])]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
+
+
+@pytest.fixture
+def config(tmp_path, model_folder, monkeypatch) -> Path:
+    """A configuration with augmented data and a corpus beside it; the working directory is its folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "aug" / "toy" / "writer"
+    folder.mkdir(parents=True)
+    (folder / "total.json").write_text(json.dumps(RECORDS), encoding="utf-8")
+    passages = [passage for row in RECORDS for passage in row["passages"]]
+    rows = [f"{i}\t{text}\ttitle" for i, text in enumerate(dict.fromkeys(passages), 1)]
+    (tmp_path / "corpus.tsv").write_text("\n".join(["id\ttext\ttitle", *rows]) + "\n", encoding="utf-8")
+    settings = {
+        "trainer": {"accelerator": "cpu"},
+        "model": {
+            "model_name": str(model_folder),
+            "learning_rate": 0.01,
+            "max_new_tokens": 6,
+            "offline_root": "offline",
+            "output_root": "output",
+        },
+        "data": {
+            "dataset": "toy",
+            "augment_model": "writer",
+            "augment_root": "aug",
+            "prompts": str(ROOT / "configs/prompts/default.yaml"),
+            "corpus": "corpus.tsv",
+        },
+    }
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return path
+
+
+def prag(stage: str, config: Path, *overrides: str) -> int:
+    return main([stage, "--config", str(config), *overrides])
+
+
+def adapter_files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("adapter_model.safetensors") if not path.is_symlink()}
+
+
+EXPERIMENT = Path("random/rank=2_alpha=32/toy/lr=0.01_epoch=1_direct/aug_model=writer")
+
+
+def test_fit_writes_one_peft_adapter_a_passage_and_test_answers_with_them(config, model_folder, tmp_path):
+    assert prag("fit", config) == 0
+    recipe = tmp_path / "offline" / EXPERIMENT
+    assert (tmp_path / "offline/random/rank=2_alpha=32/base_weight/adapter_config.json").is_file()
+    places = sorted(path.relative_to(recipe).as_posix() for path in recipe.glob("total/data_*/passage_*"))
+    assert places == [f"total/data_{d}/passage_{p}" for d, p in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0))]
+    assert len(list((recipe / "adapters").glob("*/*"))) == 5
+    assert (recipe / "total/data_0/passage_1").resolve() == (recipe / "total/data_1/passage_0").resolve()
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    ids = torch.tensor([[5, 6, 7]])
+    before = plain(ids).logits
+    assert not torch.allclose(PeftModel.from_pretrained(plain, str(recipe / "total/data_2/passage_0"))(ids).logits, before)
+
+    written = adapter_files(tmp_path / "offline")
+    texts = {}
+    for method in METHODS:
+        assert prag("test", config, "--model.inference_method", method) == 0
+        results = tmp_path / "output" / EXPERIMENT / method / "total"
+        rows = json.loads((results / "predict.json").read_text(encoding="utf-8"))
+        assert [row["test_id"] for row in rows] == [0, 1, 2]
+        assert set(rows[0]) == {"test_id", "question", "answer", "text", "eval_predict", "em", "f1", "prec", "recall"}
+        scores = dict(line.split("\t") for line in (results / "result.txt").read_text(encoding="utf-8").splitlines())
+        assert float(scores["em"]) == pytest.approx(sum(row["em"] for row in rows) / 3, abs=1e-5)
+        settings = json.loads((results / "config.json").read_text(encoding="utf-8"))
+        assert settings["model"]["inference_method"] == method
+        texts[method] = [row["text"] for row in rows]
+    assert len({tuple(t) for t in texts.values()}) == 4
+    assert adapter_files(tmp_path / "offline") == written
+    events = list((tmp_path / "logs/tensorboard/toy").glob("*/events*"))
+    assert len(events) == 1 + len(METHODS)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_report_gathers_results(config, capsys):
+    assert prag("test", config, "--model.inference_method", "icl") == 0
+    assert prag("test", config, "--model.inference_method", "vanilla") == 0
+    capsys.readouterr()
+    assert prag("report", config) == 0
+    out = capsys.readouterr().out
+    assert out.index("vanilla") < out.index("icl")
+
+
+def test_second_fit_encodes_only_what_is_missing_and_gives_the_same(config, tmp_path, capsys):
+    assert prag("fit", config) == 0
+    first = {path: path.read_bytes() for path in adapter_files(tmp_path / "offline")}
+    times = adapter_files(tmp_path / "offline")
+    capsys.readouterr()
+    assert prag("fit", config) == 0
+    assert "0 of 5 passages to encode" in capsys.readouterr().out
+    assert adapter_files(tmp_path / "offline") == times
+    removed = sorted((tmp_path / "offline" / EXPERIMENT / "adapters").glob("*/*"))[0]
+    shutil.rmtree(removed)
+    assert prag("fit", config) == 0
+    assert "1 of 5 passages to encode" in capsys.readouterr().out
+    again = {path: path.read_bytes() for path in adapter_files(tmp_path / "offline")}
+    assert again.keys() == first.keys()
+    shutil.rmtree(tmp_path / "offline")
+    assert prag("fit", config) == 0
+    assert {path: path.read_bytes() for path in adapter_files(tmp_path / "offline")} == first
+
+
+def test_chain_of_thought_has_adapters_of_its_own(config, tmp_path):
+    assert prag("fit", config, "--data.with_cot", "true") == 0
+    assert prag("test", config, "--data.with_cot", "true", "--data.sample", "1") == 0
+    experiment = Path(str(EXPERIMENT).replace("_direct", "_cot"))
+    assert (tmp_path / "output" / experiment / "prag/total/result.txt").is_file()
+    assert prag("test", config) == 2
+
+
+def test_retrieval_at_test_time_finds_adapters_by_their_passages(config, tmp_path):
+    assert prag("fit", config) == 0
+    assert prag("test", config, "--data.retrieve_at_test", "true", "--data.topk", "1") == 0
+
+
+def test_predict_needs_no_gold_answers(config, tmp_path, capsys):
+    path = tmp_path / "aug/toy/writer/total.json"
+    path.write_text(json.dumps([{**row, "answer": []} for row in RECORDS]), encoding="utf-8")
+    assert prag("fit", config) == 0
+    assert prag("test", config) == 2
+    assert "prag predict" in capsys.readouterr().err
+    assert prag("predict", config) == 0
+    rows = json.loads((tmp_path / "output" / EXPERIMENT / "prag/total/predict.json").read_text(encoding="utf-8"))
+    assert [sorted(row) for row in rows] == [["answer", "question", "test_id", "text"]] * 3
+
+
+def test_other_passages_adapters_are_a_control(config, tmp_path):
+    assert prag("fit", config) == 0
+    assert prag("test", config, "--model.adapters_from", "other") == 0
+    assert (tmp_path / "output" / EXPERIMENT / "prag-other/total/result.txt").is_file()
+
+
+def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "aug/popqa/llama3.2-1b-instruct"
+    folder.mkdir(parents=True)
+    shutil.copy(real_data / "augmented/popqa_llama3.2-1b-instruct_total.json", folder / "total.json")
+    arguments = ["--config", str(ROOT / "configs/paper/llama3.2-1b-instruct_popqa.yaml"), "--trainer.accelerator=cpu"]
+    arguments += [f"--model.model_name={real_data / 'model'}", "--data.augment_model=llama3.2-1b-instruct"]
+    arguments += ["--data.augment_root=aug", f"--data.prompts={ROOT / 'configs/prompts/default.yaml'}"]
+    arguments += ["--model.block_size=400"]
+    assert main(["fit", *arguments]) == 0
+    assert main(["test", *arguments, "--model.inference_method=combine", "--model.max_new_tokens=4"]) == 0
+    results = tmp_path / "logs/output/model/rank=2_alpha=32/popqa/lr=0.0003_epoch=2_direct"
+    assert (results / "aug_model=llama3.2-1b-instruct/combine/total/predict.json").is_file()
+
+
+def edit(config: Path, change) -> None:
+    records = json.loads(json.dumps(RECORDS))
+    change(records)
+    (config.parent / "aug/toy/writer/total.json").write_text(json.dumps(records), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "message"),
+    [
+        ("augment", ["--data.dataset", "unknown"], "unknown"),
+        ("fit", ["--data.dataset", "../x"], "path"),
+        ("test", ["--model.inference_method", "magic"], "magic"),
+        ("fit", ["--model.model_name", "./no/such/model"], "no/such/model"),
+        ("fit", ["--data.data_type", "bridge"], "bridge"),
+        ("fit", ["--data.sample", "0"], "sample"),
+        ("fit", ["--data.topk", "0"], "topk"),
+        ("fit", ["--data.topk", "three"], "topk"),
+        ("fit", ["--model.lora_rank", "0"], "lora_rank"),
+        ("fit", ["--model.no_such_setting", "1"], "no_such_setting"),
+        ("fit", ["--data.augment_model", "nobody"], "prag augment"),
+        ("fit", ["--data.prompts", "absent.yaml"], "absent.yaml"),
+        ("fit", ["--config", "absent.yaml"], "absent.yaml"),
+        ("fit", ["--model.target_modules", "[nonsense]"], "nonsense"),
+        ("fit", ["--model.block_size", "1"], "block_size"),
+        ("test", [], "base_weight is missing"),
+        ("report", [], "no results"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(config, capsys, stage, overrides, message):
+    try:
+        code = prag(stage, config, *overrides)
+    except SystemExit as error:
+        code = error.code
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("prag: error:")]
+    assert code == 2, err
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda records: records[1].pop("question"), "record 1"),
+        (lambda records: records[0]["augment"][1].pop("writer_qa"), "writer_qa"),
+        (lambda records: records[2]["augment"][0]["writer_qa"][0].pop("answer"), "writer_qa[0]"),
+    ],
+)
+def test_malformed_records_stop_fit_with_their_place(config, capsys, change, message):
+    edit(config, change)
+    assert prag("fit", config) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_and_damaged_adapters_are_named(config, capsys, tmp_path):
+    assert prag("fit", config) == 0
+    place = tmp_path / "offline" / EXPERIMENT / "total/data_2/passage_0"
+    weights = place / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    settings = json.loads((place / "adapter_config.json").read_text(encoding="utf-8"))
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert prag("test", config) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    weights.write_bytes(whole)
+    (place / "adapter_config.json").write_text(json.dumps({**settings, "r": 4}), encoding="utf-8")
+    assert prag("test", config) == 2
+    assert "rank 4" in capsys.readouterr().err
+    shutil.rmtree(place.resolve())
+    assert prag("test", config) == 2
+    assert "no adapter for the passage 'sea' of question 2" in capsys.readouterr().err
+    assert prag("fit", config) == 0
+    assert prag("test", config) == 0
+
+
+def test_help_explains_the_stages_and_their_settings(capsys):
+    for arguments, words in ((["--help"], ["augment", "fit", "test", "predict"]), (["fit", "--help"], ["lora_rank"])):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        out = capsys.readouterr().out
+        assert all(word in out for word in words)
+
+
+def test_print_config_is_a_configuration(config, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        prag("fit", config, "--print_config")
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert prag("fit", printed) == 0

@@ -1,0 +1,108 @@
+"""Prompts become the method's token ids."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_llm import save_random_llm
+from transformers import AutoTokenizer
+
+from prag_lightning.errors import InputError
+from prag_lightning.prompts import PromptTemplates, end_with_full_stop, end_with_question_mark, fill
+
+DEFAULT = Path(__file__).parent.parent / "configs/prompts/default.yaml"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return AutoTokenizer.from_pretrained(save_random_llm(tmp_path_factory.mktemp("llm")))
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return PromptTemplates.load(DEFAULT)
+
+
+def test_direct_prompt_with_passages_and_answer(tokenizer, prompts):
+    ids = prompts.question_ids(tokenizer, "Who is she ??", ["first", "second"], answer="Ada")
+    text = tokenizer.decode(ids)
+    assert text.startswith("<|user|>")
+    assert "Passage 1: first\nPassage 2: second\n" in text
+    assert "Question: Who is she?<|end|><|assistant|>The answer is Ada." in text
+    assert tokenizer.eos_token_id not in ids[-3:]
+
+
+def test_open_prompt_ends_in_the_prefix(tokenizer, prompts):
+    assert tokenizer.decode(prompts.question_ids(tokenizer, "Who")).endswith("Who?<|end|><|assistant|>The answer is ")
+    assert tokenizer.decode(prompts.question_ids(tokenizer, "Who", with_cot=True)).endswith("<|assistant|>Answer: ")
+
+
+def test_worked_examples_stand_in_chain_of_thought_prompts_alone(tokenizer, prompts):
+    assert prompts.fewshot_text("demo")
+    text = tokenizer.decode(prompts.question_ids(tokenizer, "Who", with_cot=True, dataset="demo"))
+    assert prompts.fewshot_text("demo") in text
+    assert prompts.fewshot_text("demo") not in tokenizer.decode(prompts.question_ids(tokenizer, "Who", dataset="demo"))
+    assert prompts.encoding_fingerprint(with_cot=True, dataset="demo") != prompts.encoding_fingerprint(
+        with_cot=True, dataset="other"
+    )
+
+
+@given(st.text(), st.text())
+def test_braces_in_data_are_data(question, passage):
+    assert fill("a {question} b {passage}", question=question, passage=passage) == f"a {question} b {passage}"
+
+
+@given(st.text())
+def test_question_ends_in_one_question_mark(question):
+    asked = end_with_question_mark(question)
+    assert asked.endswith("?")
+    assert not asked[:-1].endswith("?")
+    assert end_with_question_mark(asked) == asked
+
+
+def test_full_stop_is_not_doubled():
+    assert [end_with_full_stop(text) for text in ("Paris", " Paris. ")] == ["Paris.", "Paris."]
+
+
+def test_user_and_assistant_text_are_tokenised_apart(real_data, prompts):
+    qwen = AutoTokenizer.from_pretrained(real_data / "tokenizer")
+    open_ids = prompts.question_ids(qwen, "Where is it", ["Here."])
+    assert qwen.decode(open_ids).endswith("<|im_start|>assistant\nThe answer is ")
+    assert open_ids[-4:] == qwen("The answer is ")["input_ids"]
+    closed = prompts.question_ids(qwen, "Where is it", ["Here."], answer="here")
+    assert closed[-len(qwen("The answer is here.")["input_ids"]) :] == qwen("The answer is here.")["input_ids"]
+
+
+def test_base_model_without_chat_template_gets_plain_text(real_data, prompts):
+    llama = AutoTokenizer.from_pretrained(real_data / "model")
+    ids = prompts.question_ids(llama, "Who")
+    assert ids[0] == llama.bos_token_id
+    assert ids.count(llama.bos_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data.pop("passage"), "no template 'passage'"),
+        (lambda data: data["direct"].update(user="{question}"), r"'direct.user' lacks the placeholder \{passages\}"),
+        (lambda data: data.update(qa=3), "no template 'qa.user'"),
+        (lambda data: data.update(fewshot={"demo": [{"question": "?"}]}), r"fewshot.demo\[0\]"),
+    ],
+)
+def test_faulty_prompt_files_are_named(tmp_path, change, message):
+    data = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    change(data)
+    path = tmp_path / "prompts.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        PromptTemplates.load(path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "!!python/object:os.system {}", "\x00"])
+def test_prompt_files_that_are_no_mapping(tmp_path, text):
+    path = tmp_path / "prompts.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"prompts\.yaml"):
+        PromptTemplates.load(path)
