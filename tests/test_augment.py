@@ -37,7 +37,9 @@ def test_replies_are_repaired(reply):
     assert [pair.to_json() for pair in parse_qa_pairs(reply)] == PAIRS[:3]
 
 
-@pytest.mark.parametrize("reply", ["", "no", "[]", json.dumps(PAIRS[:2]), "[1, 2, 3]", '[{"question": ""}]' * 3, "[[[["])
+@pytest.mark.parametrize(
+    "reply", ["", "no", "[]", json.dumps(PAIRS[:2]), "[1, 2, 3]", '[{"question": ""}]' * 3, "[[[["]
+)
 def test_replies_that_hold_no_three_pairs_are_refused(reply):
     with pytest.raises(InputError):
         parse_qa_pairs(reply)
@@ -83,9 +85,7 @@ def test_sample_of_a_row_does_not_depend_on_the_batch():
     alone = [RowSampler([seed], 0.7, 20, 5) for seed in (1, 2, 3, 4)]
     for _ in range(5):
         chosen = together(scores, scores).argmax(-1)
-        assert chosen.tolist() == [
-            int(sampler(scores[[i]], scores[[i]]).argmax()) for i, sampler in enumerate(alone)
-        ]
+        assert chosen.tolist() == [int(sampler(scores[[i]], scores[[i]]).argmax()) for i, sampler in enumerate(alone)]
 
 
 def test_samples_follow_the_softmax():

@@ -96,7 +96,9 @@ def test_fit_writes_one_peft_adapter_a_passage_and_test_answers_with_them(config
     plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     ids = torch.tensor([[5, 6, 7]])
     before = plain(ids).logits
-    assert not torch.allclose(PeftModel.from_pretrained(plain, str(recipe / "total/data_2/passage_0"))(ids).logits, before)
+    assert not torch.allclose(
+        PeftModel.from_pretrained(plain, str(recipe / "total/data_2/passage_0"))(ids).logits, before
+    )
 
     written = adapter_files(tmp_path / "offline")
     texts = {}

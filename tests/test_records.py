@@ -68,7 +68,10 @@ def without(*path):
         (without("augment", 0, "m_rewrite"), "m_rewrite.*augmented by m: set data.augment_model|m_rewrite"),
         (without("augment", 0, "m_qa", 0, "answer"), r"m_qa\[0\]"),
         ({**RECORD, "answer": [""]}, "'answer'"),
-        ({**RECORD, "augment": [{"pid": 0, "passage": "p", "other_qa": [], "other_rewrite": "r"}]}, "augmented by other"),
+        (
+            {**RECORD, "augment": [{"pid": 0, "passage": "p", "other_qa": [], "other_rewrite": "r"}]},
+            "augmented by other",
+        ),
     ],
 )
 def test_malformed_records_name_the_place(tmp_path, record, message):

@@ -27,6 +27,11 @@ class PragProgressBar(ProgressBar):
         """Show progress."""
         self._enabled = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether this process shows progress."""
+        return self._enabled
+
     def _start(self, description: str, loaders: Any, unit: str) -> None:
         loaders = loaders if isinstance(loaders, list) else [loaders]
         total = sum(len(batch) for loader in loaders for batch in loader.dataset)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from transformers.utils.logging import disable_progress_bar
 
 from prag_lightning.config_files import with_bases
 from prag_lightning.datamodule import PragDataModule
@@ -31,12 +32,14 @@ Any value of the file can be overridden, as in: prag test --config configs/demo.
 _QUIET = (
     ".*does not have many workers.*",
     ".*`LightningModule.configure_optimizers` returned `None`.*",
-    ".*Total length of `DataLoader` across ranks is zero.*",
+    ".*Total length of .* across ranks is zero.*",
     ".*is smaller than the logging interval.*",
     ".*is_gradient_checkpointing.*",
     ".*defined a `validation_step`.*",
     ".*using multiple devices.*",
     ".*LeafSpec.*",
+    ".*in eval mode at the start of training.*",
+    ".*LightningCLI's args parameter.*",
 )
 
 
@@ -91,6 +94,7 @@ def main(args: list[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    disable_progress_bar()
     try:
         PragCLI(
             PragModule,

@@ -38,7 +38,9 @@ def _chain(path: Path, above: tuple[Path, ...]) -> list[Path]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"cannot read the configuration: {error.strerror}", where=str(path), mend="Give an existing file to --config"
+            f"cannot read the configuration: {error.strerror}",
+            where=str(path),
+            mend="Give an existing file to --config",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"the configuration is not YAML: {error}", where=str(path)) from error

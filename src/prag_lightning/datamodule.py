@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -194,6 +195,10 @@ class PragDataModule(LightningDataModule):
             _loader(self._batches(self._with_passages(records))[self._rank :: self._processes])
             for records in self.records(self._module.model_name).values()
         ]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave a batch as it is: it holds records, of which encoder and answerer make tensors."""
+        return batch
 
     def _with_passages(self, records: list[AugmentedQuestion]) -> list[AugmentedQuestion]:
         """The records, with passages found now where `retrieve_at_test` asks for it."""

@@ -41,15 +41,17 @@ class PragTrainer(Trainer):
     """A Trainer that also augments and reports; see `lightning.Trainer` for its arguments."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        settings = {**TRAINER_DEFAULTS, **kwargs}
-        callbacks = settings.get("callbacks") or []
+        for name, value in TRAINER_DEFAULTS.items():
+            kwargs.setdefault(name, value)
+        callbacks = kwargs.get("callbacks") or []
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if settings.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+        if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(PragProgressBar())
-        settings["callbacks"] = callbacks
-        super().__init__(*args, **settings)
-        if settings.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
-            super().__init__(*args, **{**settings, "strategy": IndependentProcesses()})
+        kwargs["callbacks"] = callbacks
+        super().__init__(*args, **kwargs)
+        if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
+            kwargs["strategy"] = IndependentProcesses()
+            super().__init__(*args, **kwargs)
 
     def augment(self, model: PragModule, datamodule: PragDataModule) -> None:
         """Let the LLM write a rewrite and QA pairs for the passages of each question."""

@@ -26,7 +26,9 @@ _NOUNS = (
     "Promise Rain Ring River Road Rose Sailor Season Shadow Shore Song Stair Star Storm Stranger Summer Tower Train "
     "Valley Village Voice Voyage Wall Waltz Water Widow Window"
 ).split()
-_TRADES = "Bakery Brewery Brothers Company Factory Foundry Group House Mills Partners Press Sons Studio Trading Works".split()
+_TRADES = (
+    "Bakery Brewery Brothers Company Factory Foundry Group House Mills Partners Press Sons Studio Trading Works".split()
+)
 DEMO_SHARE = 5
 """One name in so many is kept for the demo."""
 

@@ -42,7 +42,9 @@ class Tree:
         """Find the trunk and lay out the branches behind it."""
         trunk = os.path.commonprefix([example.prompt[:-1] for example in examples])
         length = len(trunk)
-        tree = cls(list(trunk), list(range(length)), [0] * length, [*trunk[1:], 0], [PROMPT_WEIGHT] * (length - 1) + [0.0])
+        tree = cls(
+            list(trunk), list(range(length)), [0] * length, [*trunk[1:], 0], [PROMPT_WEIGHT] * (length - 1) + [0.0]
+        )
         for number, example in enumerate(examples, 1):
             branch = [*example.prompt[length:], *example.reply]
             prompt_steps = len(branch) - len(example.reply) - 1

@@ -18,7 +18,10 @@ _BRIDGE_ENDS = {
 }
 _EARLIER = {
     "film": ("release_year", ("Which film came out first, {a} or {b}?", "Which film is older, {a} or {b}?")),
-    "company": ("founding_year", ("Which company was founded first, {a} or {b}?", "Which company is older, {a} or {b}?")),
+    "company": (
+        "founding_year",
+        ("Which company was founded first, {a} or {b}?", "Which company is older, {a} or {b}?"),
+    ),
     "person": ("birth_year", ("Who was born first, {a} or {b}?", "Who is older, {a} or {b}?")),
 }
 _SAME_COUNTRY = ("Are {a} and {b} in the same country?", "Do {a} and {b} belong to the same country?")

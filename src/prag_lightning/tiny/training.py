@@ -23,6 +23,8 @@ _HEAD_WIDTH = 64
 _WARM_UP_STEPS = 100
 _ONE_PASSAGE_SHARE = 0.1
 """The share of training in which prompts hold one passage at most: copying is learnt before choosing."""
+_CHOICE = 1.5
+"""How much a batch is chosen from, in batches: the more, the fewer places stay empty."""
 _STEPS_BETWEEN_LINES, _STEPS_BETWEEN_SAVES = 50, 250
 
 
@@ -147,9 +149,7 @@ def _loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
         logits = model(
             input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
         ).logits
-    losses = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), batch.targets.flatten(), reduction="none"
-    )
+    losses = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.targets.flatten(), reduction="none")
     return (losses * batch.weights.flatten()).sum() / batch.weights.sum()
 
 
@@ -178,7 +178,7 @@ def _batches(jobs: Jobs, settings: TinySettings) -> Iterator[Batch]:
     """Full batches of one shape; what finds no room waits for the next."""
     waiting: list[Tree] = []
     while True:
-        while sum(len(tree.ids) for tree in waiting) < settings.rows * settings.row_length:
+        while sum(len(tree.ids) for tree in waiting) < _CHOICE * settings.rows * settings.row_length:
             group = jobs.draw()
             waiting.append(Tree.of([Example(job.prompt_ids, jobs.reply_ids(job), job.weight) for job in group]))
         batch, waiting = pack(waiting, settings.rows, settings.row_length)

@@ -1,0 +1,201 @@
+"""Readers of question files: the four benchmarks as their authors publish them, and plain JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from prag_lightning.errors import InputError
+from prag_lightning.files import read_json, safe_name
+from prag_lightning.records import Json, Question, answers_from_json
+
+TOTAL = "total"
+"""The split that holds every question."""
+
+Splits = dict[str, list[Question]]
+
+
+def load_questions(dataset: str, data_path: str | None = None, *, require_answers: bool = True) -> Splits:
+    """Questions of a dataset by split; where questions have types, `total` and a split for each type.
+
+    Args:
+        dataset: A benchmark's name, or any other for plain JSON: a list of `{"question": str, "answer": str | [str]}`.
+        data_path: The file, or the folder it is in; unset means data/{dataset} for a benchmark. A folder of plain JSON files is a
+            dataset with a split a file.
+        require_answers: Whether a plain question without an answer is a mistake.
+
+    Raises:
+        InputError: for an unknown dataset, or naming the file and row that is missing or malformed.
+    """
+    if dataset not in _BENCHMARKS:
+        if data_path is None:
+            known = ", ".join(_BENCHMARKS)
+            raise InputError(
+                f"unknown dataset {dataset!r}", where="data.dataset", mend=f"Give one of {known}, or set data.data_path"
+            )
+        return _plain(Path(data_path), require_answers)
+    file_name, reader = _BENCHMARKS[dataset]
+    path = Path(data_path or f"data/{dataset}")
+    return reader(path / file_name if path.is_dir() or not path.suffix else path)
+
+
+def _plain(path: Path, require_answers: bool) -> Splits:
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise InputError("the folder holds no .json file", where=str(path), mend="Put questions there, a split a file")
+    return {safe_name(file.stem, str(file)): list(_plain_questions(file, require_answers)) for file in files}
+
+
+def _plain_questions(path: Path, require_answers: bool) -> Iterator[Question]:
+    for number, row in _rows(path):
+        where = f"{path}, row {number}"
+        answers = answers_from_json(row.get("answer"), where)
+        if require_answers and not answers:
+            raise InputError("no 'answer'", where=where, mend="Add one, or set data.require_answers to false")
+        yield Question(number, _text(row, "question", where), answers)
+
+
+def _hotpotqa(path: Path) -> Splits:
+    return _by_type(
+        [
+            Question(
+                number,
+                _text(row, "question", f"{path}, row {number}"),
+                (_text(row, "answer", f"{path}, row {number}"),),
+                str(row.get("_id")),
+                _text(row, "type", f"{path}, row {number}"),
+                _golden_passages(row, f"{path}, row {number}"),
+            )
+            for number, row in _rows(path)
+        ]
+    )
+
+
+def _2wikimultihopqa(path: Path) -> Splits:
+    aliases: dict[str, list[str]] | None = None
+    questions = []
+    for number, row in _rows(path):
+        where = f"{path}, row {number}"
+        answers = [_text(row, "answer", where)]
+        if row.get("answer_id") is not None:
+            aliases = _id_aliases(path.with_name("id_aliases.json")) if aliases is None else aliases
+            answers += aliases.get(str(row["answer_id"]), [])
+        questions.append(
+            Question(
+                number,
+                _text(row, "question", where),
+                tuple(dict.fromkeys(answers)),
+                str(row.get("_id")),
+                _text(row, "type", where),
+                _golden_passages(row, where),
+            )
+        )
+    return _by_type(questions)
+
+
+def _id_aliases(path: Path) -> dict[str, list[str]]:
+    aliases: dict[str, list[str]] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                row = json.loads(line)
+                aliases[str(row["Q_id"])] = [str(alias) for alias in row["aliases"] if str(alias).strip()]
+    except OSError as error:
+        raise InputError(
+            f"cannot read the aliases: {error.strerror}",
+            where=str(path),
+            mend="2WikiMultihopQA publishes it beside dev.json",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("not a row with 'Q_id' and 'aliases'", where=f"{path}, line {number}") from error
+    return aliases
+
+
+def _popqa(path: Path) -> Splits:
+    csv.field_size_limit(2**24)
+    questions = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file, delimiter="\t")):
+                where = f"{path}, row {number}"
+                try:
+                    aliases = json.loads(row["o_aliases"])
+                except (KeyError, TypeError, ValueError) as error:
+                    raise InputError("'o_aliases' is no JSON list", where=where) from error
+                answers = dict.fromkeys(answers_from_json([_text(row, "obj", where), *aliases], where))
+                questions.append(Question(number, _text(row, "question", where), tuple(answers), row.get("id")))
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _unreadable(path, str(error)) from error
+    return {TOTAL: _some(questions, path)}
+
+
+def _complexwebquestions(path: Path) -> Splits:
+    questions = []
+    for number, row in _rows(path):
+        where = f"{path}, row {number}"
+        if not isinstance(row.get("answers"), list) or not row["answers"]:
+            raise InputError("no list 'answers'", where=where)
+        names = [name for answer in row["answers"] for name in (answer.get("answer"), *answer.get("aliases", ()))]
+        answers = dict.fromkeys(answers_from_json([name for name in names if name], where))
+        questions.append(Question(number, _text(row, "question", where), tuple(answers), str(row.get("ID"))))
+    return {TOTAL: questions}
+
+
+_BENCHMARKS: dict[str, tuple[str, Callable[[Path], Splits]]] = {
+    "hotpotqa": ("hotpot_dev_distractor_v1.json", _hotpotqa),
+    "2wikimultihopqa": ("dev.json", _2wikimultihopqa),
+    "popqa": ("popQA.tsv", _popqa),
+    "complexwebquestions": ("ComplexWebQuestions_dev.json", _complexwebquestions),
+}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
+    """Numbered rows of a JSON list of objects."""
+    data = read_json(path, "Set data.data_path to the file or its folder")
+    if not isinstance(data, list):
+        raise InputError("the file is no list of questions", where=str(path))
+    for number, row in enumerate(_some(data, path)):
+        if not isinstance(row, Mapping):
+            raise InputError(f"not an object but {type(row).__name__}", where=f"{path}, row {number}")
+        yield number, row
+
+
+def _some(rows: list[Json], path: Path) -> list[Json]:
+    if not rows:
+        raise InputError("the file holds no question", where=str(path), mend="Give at least one")
+    return rows
+
+
+def _by_type(questions: list[Question]) -> Splits:
+    splits: Splits = {TOTAL: questions}
+    for question in questions:
+        splits.setdefault(safe_name(question.type or TOTAL, "the question's type"), []).append(question)
+    return splits
+
+
+def _golden_passages(row: Mapping[str, Json], where: str) -> tuple[str, ...]:
+    """The texts of the contexts that `supporting_facts` names, in the order of the contexts."""
+    try:
+        titles = {title for title, _ in row["supporting_facts"]}
+        return tuple("".join(sentences) for title, sentences in row["context"] if title in titles)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("'context' or 'supporting_facts' is missing or malformed", where=where) from error
+
+
+def _text(row: Mapping[str, Json], key: str, where: str) -> str:
+    value = row.get(key)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"no {key!r}", where=where, mend="Every question needs one")
+    return value
+
+
+def _unreadable(path: Path, reason: str | None) -> InputError:
+    return InputError(
+        f"cannot read the questions: {reason}", where=str(path), mend="Set data.data_path to the file or its folder"
+    )

@@ -1,0 +1,129 @@
+"""Scores of answers: extraction, normalisation and overlap as published, and a Metric that averages them."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+Extraction = Literal["paper", "full"]
+
+_COT_MARK = "the answer is"
+_CLASS_ANSWERS = frozenset({"yes", "no", "noanswer"})
+_SENTENCE_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:St|Dr|Mr|Ms|Jr|Sr|vs|No))(?<!\bMrs)\.(?=\s+[A-Z\"'(]|\s*$)")
+
+
+def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "paper") -> str:
+    """The answer within a generated text.
+
+    Args:
+        text: What the model wrote after the assistant's prefix.
+        with_cot: Take what follows the first "the answer is", if it is there.
+        extraction: `paper` strips and cuts at the first full stop, then line break, then comma. `full` keeps the first line and
+            cuts it where a sentence ends: at a full stop before white space and a capital, or at the end, that does not follow a
+            single letter or a title such as "St".
+    """
+    if with_cot and _COT_MARK in text:
+        text = text.split(_COT_MARK, 1)[1]
+    text = text.strip()
+    if extraction == "full":
+        return _SENTENCE_END.split(text.split("\n", 1)[0], maxsplit=1)[0].strip()
+    for mark in (".", "\n", ","):
+        text = text.split(mark, 1)[0].strip()
+    return text
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, without ASCII punctuation, then without articles, white space folded (SQuAD's evaluation)."""
+    text = "".join(char for char in text.lower() if char not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1 if the normalised prediction is a normalised gold answer, else 0."""
+    return float(any(normalize_answer(prediction) == normalize_answer(answer) for answer in answers))
+
+
+def token_overlap(prediction: str, answer: str) -> tuple[float, float, float]:
+    """F1, precision and recall of normalised words; all 0 where no word is shared, or yes meets something else."""
+    predicted, gold = normalize_answer(prediction), normalize_answer(answer)
+    if predicted != gold and (predicted in _CLASS_ANSWERS or gold in _CLASS_ANSWERS):
+        return 0.0, 0.0, 0.0
+    shared = sum((Counter(predicted.split()) & Counter(gold.split())).values())
+    if shared == 0:
+        return 0.0, 0.0, 0.0
+    precision, recall = shared / len(predicted.split()), shared / len(gold.split())
+    return 2 * precision * recall / (precision + recall), precision, recall
+
+
+def answer_presence(text: str, answer: str | Sequence[str]) -> float:
+    """1 if a normalised gold answer stands in the normalised text as whole words, else 0."""
+    words = f" {normalize_answer(text)} "
+    golds = (normalize_answer(alias) for alias in _aliases(answer))
+    return float(any(gold and f" {gold} " in words for gold in golds))
+
+
+def evaluate(
+    text: str, answer: str | Sequence[str], with_cot: bool = False, answer_extraction: Extraction = "paper"
+) -> dict[str, str | float]:
+    """Score one generated text as published.
+
+    Args:
+        text: What the model wrote.
+        answer: The gold answer, or its aliases; each score is the best over them.
+        with_cot: The text is a chain of thought.
+        answer_extraction: See `extract_answer`.
+
+    Returns:
+        `eval_predict` (what was scored), and `em`, `f1`, `prec`, `recall` in 0..1.
+    """
+    aliases = _aliases(answer)
+    prediction = extract_answer(text, with_cot, answer_extraction)
+    overlaps = [token_overlap(prediction, alias) for alias in aliases] or [(0.0, 0.0, 0.0)]
+    f1, precision, recall = (max(values) for values in zip(*overlaps, strict=True))
+    em = exact_match(prediction, aliases)
+    return {"eval_predict": prediction, "em": em, "f1": f1, "prec": precision, "recall": recall}
+
+
+class AnswerScores(Metric):
+    """Means of EM, F1, precision, recall and answer presence over questions, reducible across processes.
+
+    Args:
+        with_cot: The texts are chains of thought.
+        answer_extraction: See `extract_answer`.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    sums: Tensor
+    count: Tensor
+
+    NAMES = ("em", "f1", "prec", "recall", "presence")
+
+    def __init__(self, with_cot: bool = False, answer_extraction: Extraction = "paper") -> None:
+        super().__init__()
+        self.with_cot, self.answer_extraction = with_cot, answer_extraction
+        self.add_state("sums", torch.zeros(len(self.NAMES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, texts: Sequence[str], answers: Sequence[str | Sequence[str]]) -> None:
+        """Add generated texts and the gold answers of each."""
+        for text, answer in zip(texts, answers, strict=True):
+            scores = evaluate(text, answer, self.with_cot, self.answer_extraction)
+            row = [*(float(scores[name]) for name in self.NAMES[:-1]), answer_presence(text, answer)]
+            self.sums += torch.tensor(row, dtype=self.sums.dtype, device=self.sums.device)
+            self.count += 1
+
+    def compute(self) -> dict[str, Tensor]:
+        """The means, in 0..1, by name; 0 before any question."""
+        return dict(zip(self.NAMES, self.sums / self.count.clamp(min=1), strict=True))
+
+
+def _aliases(answer: str | Sequence[str]) -> list[str]:
+    return [answer] if isinstance(answer, str) else list(answer)
