@@ -1,38 +1,77 @@
-"""Train prag-tiny, the small Llama of `checkpoints/prag-tiny/`, from nothing on a made-up world."""
+"""Train prag-tiny, the small Llama of `checkpoints/prag-tiny/`, from nothing on a made-up world, and try it.
+
+Writes the model, its tokenizer, `training.json` (what it took) and `README.md` (the model card) into the folder given
+by `--out`. `--demo FOLDER` writes the demo's questions and corpus instead.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from dataclasses import replace
+import shlex
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from prag_lightning.files import write_json, write_text
+from prag_lightning.llm import load_llm
 from prag_lightning.prompts import PromptTemplates
-from prag_lightning.tiny.training import TinySettings, train
+from prag_lightning.tiny.card import model_card
+from prag_lightning.tiny.demo import make_demo, write_demo
+from prag_lightning.tiny.evaluation import Evaluation
+from prag_lightning.tiny.training import TinySettings, TrainingRecord, known_entities, train
 
 SMOKE = TinySettings(steps=20, width=64, layers=2, ffn=128, vocab_size=1024, rows=4, known_entities=20, compiled=False)
-"""Big enough to go through every part, small enough for half a minute."""
+"""Goes through every part in half a minute; its model knows nothing."""
 
 
 def main() -> None:
-    """Read the command line, train, evaluate, and write the model card."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/prag-tiny"), help="where the model goes")
+    """Read the command line and do what it says."""
+    options = _options()
+    if options.demo:
+        write_demo(options.demo)
+        return
+    torch.set_num_threads(options.threads)
+    prompts = PromptTemplates.load(options.prompts)
+    if not options.evaluate_only:
+        settings = replace(SMOKE if options.smoke else TinySettings(), seed=options.seed, minutes=options.minutes)
+        settings = settings if options.steps is None else replace(settings, steps=options.steps)
+        record = train(settings, prompts, options.out)
+        command = shlex.join(["python", *sys.argv])
+        write_json(
+            options.out / "training.json",
+            {"command": command, "settings": asdict(settings), "record": asdict(record)},
+        )
+    _evaluate(options.out, prompts, options.cases)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/prag-tiny"), help="folder of the model")
     parser.add_argument("--prompts", type=Path, default=Path("configs/prompts/default.yaml"), help="prompt file")
     parser.add_argument("--minutes", type=float, default=math.inf, help="finish training after so long")
     parser.add_argument("--steps", type=int, help="finish training after so many steps")
     parser.add_argument("--seed", type=int, default=0, help="decides world, weights and order")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--smoke", action="store_true", help="a model that knows nothing, in less than a minute")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    settings = replace(SMOKE if options.smoke else TinySettings(), minutes=options.minutes, seed=options.seed)
-    if options.steps is not None:
-        settings = replace(settings, steps=options.steps)
-    record = train(settings, PromptTemplates.load(options.prompts), options.out)
-    print(record)
+    parser.add_argument("--cases", type=int, default=100, help="questions, passages or entities to try each job on")
+    parser.add_argument("--smoke", action="store_true", help="train a model that knows nothing, in half a minute")
+    parser.add_argument("--evaluate-only", action="store_true", help="try the model that is there, and write its card")
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="write the demo's questions and corpus, then end")
+    return parser.parse_args()
+
+
+def _evaluate(folder: Path, prompts: PromptTemplates, cases: int) -> None:
+    """Try the model in `folder` and write its card."""
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    settings, record = TinySettings(**training["settings"]), TrainingRecord(**training["record"])
+    llm = load_llm(str(folder))
+    results = Evaluation(llm, prompts, known_entities(settings), cases, settings.seed).run(make_demo())
+    card = model_card(settings, record, llm.model.num_parameters(), results, training["command"])
+    write_text(folder / "README.md", card)
+    print(card)
 
 
 if __name__ == "__main__":

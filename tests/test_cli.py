@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,29 @@ def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, m
     assert main(["test", *arguments, "--model.inference_method=combine", "--model.max_new_tokens=4"]) == 0
     results = tmp_path / "logs/output/model/rank=2_alpha=32/popqa/lr=0.0003_epoch=2_direct"
     assert (results / "aug_model=llama3.2-1b-instruct/combine/total/predict.json").is_file()
+
+
+def test_two_processes_share_the_work_and_give_the_same(config, tmp_path):
+    def run(stage: str, *overrides: str) -> None:
+        command = [sys.executable, "-m", "prag_lightning.cli", stage, "--config", str(config), *overrides]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def results() -> list[dict]:
+        return json.loads((tmp_path / "output" / EXPERIMENT / "prag/total/predict.json").read_text(encoding="utf-8"))
+
+    two = ("--trainer.devices=2", "--data.per_device_eval_batch_size=1", "--model.group_tokens=400")
+    run("fit", *two)
+    shared = {path: path.read_bytes() for path in adapter_files(tmp_path / "offline")}
+    run("test", *two)
+    answers = results()
+    shutil.rmtree(tmp_path / "offline")
+    shutil.rmtree(tmp_path / "output")
+    run("fit", "--model.group_tokens=400")
+    assert {path: path.read_bytes() for path in adapter_files(tmp_path / "offline")} == shared
+    run("test", "--data.per_device_eval_batch_size=1")
+    assert results() == answers
+    assert [row["test_id"] for row in answers] == [0, 1, 2]
 
 
 def edit(config: Path, change) -> None:

@@ -7,9 +7,11 @@ import os
 import sys
 import traceback
 import warnings
+from argparse import RawDescriptionHelpFormatter
 from datetime import datetime
 from typing import Any, NoReturn
 
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from transformers.utils.logging import disable_progress_bar
@@ -43,6 +45,10 @@ _QUIET = (
 )
 
 
+class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's help, with the line breaks of descriptions kept."""
+
+
 class _Parser(LightningArgumentParser):
     """A parser whose errors are one line."""
 
@@ -62,7 +68,7 @@ class PragCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """As Lightning's, with errors of one line."""
-        kwargs.setdefault("dump_header", ["prag-lightning"])
+        kwargs |= {"dump_header": ["prag-lightning"], "formatter_class": _HelpFormatter}
         parser = _Parser(**kwargs)
         parser.add_argument(
             "-c", "--config", action="config", help="A configuration file; later ones override earlier ones."
@@ -73,6 +79,11 @@ class PragCLI(LightningCLI):
             help="In a configuration file: files that it builds on, relative to it.",
         )
         return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Show the method's own settings before the trainer's many."""
+        parser.usage = "%(prog)s --config FILE [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE]"
+        parser._action_groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give a run one TensorBoard directory under logs/, named so that a person knows it."""
@@ -102,6 +113,7 @@ def main(args: list[str] | None = None) -> int:
             trainer_class=PragTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=42,
+            auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "prag", "description": DESCRIPTION},
             args=with_bases(sys.argv[1:] if args is None else args),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -170,7 +171,7 @@ class PragDataModule(LightningDataModule):
         """Groups of passages whose adapters are missing, this process's share of them."""
         module = self._module
         groups = module.groups_to_encode(self.passages(module.model_name))
-        return _loader(groups[self._rank :: self._processes])
+        return self._loader(groups)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """A loader a split, of batches of questions with their passages, this process's share of them.
@@ -192,7 +193,7 @@ class PragDataModule(LightningDataModule):
     def predict_dataloader(self) -> list[DataLoader[Any]]:
         """As `test_dataloader`, gold answers or not."""
         return [
-            _loader(self._batches(self._with_passages(records))[self._rank :: self._processes])
+            self._loader(self._batches(self._with_passages(records)))
             for records in self.records(self._module.model_name).values()
         ]
 
@@ -224,13 +225,13 @@ class PragDataModule(LightningDataModule):
         assert self.trainer is not None
         return cast("PragModule", self.trainer.lightning_module)
 
-    @property
-    def _rank(self) -> int:
-        return 0 if self.trainer is None else self.trainer.global_rank
-
-    @property
-    def _processes(self) -> int:
-        return 1 if self.trainer is None else self.trainer.world_size
+    def _loader(self, batches: Sequence[list[Any]]) -> DataLoader[Any]:
+        """A loader of this process's share; empty batches fill it up, since Lightning lets processes meet at every batch."""
+        assert self.trainer is not None
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        share = [*batches[rank::processes]]
+        share += [[]] * (ceil(len(batches) / processes) - len(share))
+        return DataLoader(_Batches(share), batch_size=None, collate_fn=_same)
 
 
 def read_records(path: Path, augment_model: str) -> list[AugmentedQuestion]:
@@ -258,9 +259,5 @@ class _Batches(Dataset[T]):
         return self.batches[index]
 
 
-def _same(batch: T) -> T:
+def _same(batch: Any) -> Any:
     return batch
-
-
-def _loader(batches: Sequence[T], collate: Callable[[T], T] = _same) -> DataLoader[Any]:
-    return DataLoader(_Batches(batches), batch_size=None, collate_fn=collate)

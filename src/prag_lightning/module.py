@@ -183,6 +183,8 @@ class PragModule(LightningModule):
 
     def training_step(self, group: list[PassageExamples], batch_idx: int) -> STEP_OUTPUT:
         """Train a group's adapters, all of the recipe's steps, and store them."""
+        if not group:
+            return None
         started = time.perf_counter()
         encoded = self.encoder.encode(group)
         seconds = time.perf_counter() - started

@@ -5,29 +5,31 @@ from __future__ import annotations
 import hashlib
 import random
 
-FIRST_NAMES = (
+from prag_lightning.tiny.wordings import words
+
+FIRST_NAMES = words(
     "Ada Alma Anton Arno Bela Bruno Carla Clemens Cora Dario Delia Edgar Elsa Emil Enid Erik Fania Felix Flora Gerda "
     "Gideon Greta Hanna Hugo Ida Igor Irma Ivo Jana Jonas Julia Karl Katja Klara Konrad Lea Leon Lidia Linus Lotte Magda "
     "Marek Maria Milan Mona Nadia Nils Nora Olaf Olga Oskar Otto Paula Petra Rafael Rosa Rufus Selma Simon Sofia Stefan "
     "Tamara Theo Tilda Ugo Ulla Vera Viktor Wanda Werner Xenia Yara Yuri Zelda Zoran"
-).split()
-_ONSETS = "b br d dr f g gr h j k kr l m n p pr r s st t tr v w z".split()
-_VOWELS = "a e i o u".split()
-_CODAS = "l ld lm m n nd nt r rk rn s st t x".split()
-_TOWN_ENDINGS = "burg dale ford ham haven mere moor ness stad stow ton wick".split()
-_ADJECTIVES = (
+)
+_ONSETS = words("b br d dr f g gr h j k kr l m n p pr r s st t tr v w z")
+_VOWELS = words("a e i o u")
+_CODAS = words("l ld lm m n nd nt r rk rn s st t x")
+_TOWN_ENDINGS = words("burg dale ford ham haven mere moor ness stad stow ton wick")
+_ADJECTIVES = words(
     "Amber Bitter Blue Broken Burning Crimson Distant Empty Endless Fading Frozen Gentle Golden Green Hidden Hollow "
     "Iron Ivory Last Little Lonely Lost Narrow Pale Quiet Red Restless Secret Seventh Silent Silver Sleeping Stolen "
     "Tender Velvet Wandering White Wild Winter Yellow"
-).split()
-_NOUNS = (
+)
+_NOUNS = words(
     "Anchor Arrow Bell Bridge Candle Castle Crown Curtain Door Feather Fire Forest Fountain Garden Gate Guest Harbour "
     "Horizon House Island Journey Key Lantern Letter Mask Meadow Mirror Moon Mountain Ocean Orchard Palace Picture "
     "Promise Rain Ring River Road Rose Sailor Season Shadow Shore Song Stair Star Storm Stranger Summer Tower Train "
     "Valley Village Voice Voyage Wall Waltz Water Widow Window"
-).split()
-_TRADES = (
-    "Bakery Brewery Brothers Company Factory Foundry Group House Mills Partners Press Sons Studio Trading Works".split()
+)
+_TRADES = words(
+    "Bakery Brewery Brothers Company Factory Foundry Group House Mills Partners Press Sons Studio Trading Works"
 )
 DEMO_SHARE = 5
 """One name in so many is kept for the demo."""

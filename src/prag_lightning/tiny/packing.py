@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +39,7 @@ class Tree:
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Tree:
         """Find the trunk and lay out the branches behind it."""
-        trunk = os.path.commonprefix([example.prompt[:-1] for example in examples])
+        trunk = _common_beginning([example.prompt[:-1] for example in examples])
         length = len(trunk)
         tree = cls(
             list(trunk), list(range(length)), [0] * length, [*trunk[1:], 0], [PROMPT_WEIGHT] * (length - 1) + [0.0]
@@ -98,6 +97,12 @@ def pack(trees: Sequence[Tree], rows: int, length: int) -> tuple[Batch, list[Tre
             numbers[row, place] = number
             start += len(tree.ids)
     return Batch(ids, positions, targets, weights, _mask(numbers, branches)), left
+
+
+def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:
+    shortest = min(prompts, key=len)
+    differing = (i for i, token in enumerate(shortest) if any(prompt[i] != token for prompt in prompts))
+    return shortest[: next(differing, len(shortest))]
 
 
 def _mask(trees: Tensor, branches: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class Jobs:
     def draw(self) -> list[Job]:
         """A group of jobs, kinds by the mixture."""
         kinds, weights = zip(*self._mixture, strict=True)
-        return self.rng.choices(kinds, weights)[0]()
+        draw: Callable[[], list[Job]] = self.rng.choices(kinds, weights)[0]
+        return draw()
 
     def answer_from_passages(self) -> list[Job]:
         """Questions about the entities of the same few passages, of which one now and then takes two."""

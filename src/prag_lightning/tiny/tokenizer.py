@@ -17,8 +17,9 @@ _END, _PAD, _ROLES = "<|end|>", "<|pad|>", ["<|user|>", "<|assistant|>"]
 def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
     """Train a tokenizer on texts of the world.
 
-    The method tokenises "The answer is " and what follows apart when it asks, and together when it trains an adapter. With the
-    space at a word's end both give the same ids. Digits stand alone, so that every year is made of known tokens.
+    The method tokenises "The answer is " and what follows apart when it asks, and together when it trains an adapter.
+    With the space at a word's end both give the same ids. Digits stand alone, so that every year is made of known
+    tokens.
 
     Args:
         texts: What to learn merges from.
@@ -40,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreT
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=_END,
         pad_token=_PAD,

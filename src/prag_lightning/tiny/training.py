@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,12 +66,21 @@ class TinySettings:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a training took."""
+    """What a training took.
+
+    Args:
+        steps: Optimiser steps.
+        tokens: Places in their batches.
+        minutes: On the clock.
+        loss: Weighted mean over tokens, averaged over the last fifty steps or so.
+        device: What it ran on.
+    """
 
     steps: int
     tokens: int
     minutes: float
     loss: float
+    device: str
 
 
 def known_entities(settings: TinySettings) -> list[Entity]:
@@ -104,7 +114,8 @@ def train(settings: TinySettings, prompts: PromptTemplates, out: Path) -> Traini
     texts = training_texts(World(settings.seed + 2, demo=False), prompts, 4000)
     tokenizer = train_tokenizer(texts, settings.vocab_size, settings.context)
     tokenizer.save_pretrained(out)
-    model = new_model(settings, tokenizer).to(device)
+    model = new_model(settings, tokenizer)
+    model.to(device)  # type: ignore[arg-type]
     jobs = Jobs(World(settings.seed + 3, demo=False), known_entities(settings), prompts, tokenizer)
     batches = _batches(jobs, settings)
     optimizers = _optimizers(model, settings.learning_rate)
@@ -133,14 +144,19 @@ def train(settings: TinySettings, prompts: PromptTemplates, out: Path) -> Traini
             if step % _STEPS_BETWEEN_SAVES == 0:
                 save(model, out)
     save(model, out)
-    return TrainingRecord(step, step * settings.rows * settings.row_length, minutes, average)
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return TrainingRecord(step, step * settings.rows * settings.row_length, minutes, average, hardware)
 
 
 def save(model: LlamaForCausalLM, out: Path) -> None:
-    """Save the weights in bfloat16."""
+    """Save the weights in bfloat16, each file whole or not at all."""
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     model.config.dtype = torch.bfloat16
-    model.save_pretrained(out, state_dict=weights)
+    with tempfile.TemporaryDirectory(prefix=".saving", dir=out) as folder:
+        model.save_pretrained(folder, state_dict=weights)
+        for file in Path(folder).iterdir():
+            file.chmod(0o644)
+            file.replace(out / file.name)
 
 
 def _loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:

@@ -1,12 +1,17 @@
 """How the made-up world is put into words: what is stated, asked and answered about each attribute.
 
-`{name}` is the entity, `{value}` the attribute's value. `qa` wordings are those of the QA pairs that encode a passage, `test`
-wordings those of the demo's questions: the two never share one.
+`{name}` is the entity, `{value}` the attribute's value. `qa` wordings are those of the QA pairs that encode a passage,
+`test` wordings those of the demo's questions: the two never share one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list that is written as one text."""
+    return tuple(text.split())
 
 
 @dataclass(frozen=True)
@@ -225,28 +230,28 @@ WORDINGS: dict[str, dict[str, Wordings]] = {
 }
 """Wordings by kind of entity and attribute."""
 
-COUNTRIES = (
+COUNTRIES = words(
     "Arvenia Belmark Corvana Dastria Elandor Farrow Galdia Harvost Istria Jorvania Kestria Lumeria Mordania Nordelia "
     "Ostrava Pelland Quorra Rethia Solvania Tarkland Ulmeria Vardonia Westria Xandria Yelland Zembria Ardalia Bresland "
     "Caldoria Dunmark"
-).split()
+)
 """Where towns lie."""
 
-PROFESSIONS = (
+PROFESSIONS = words(
     "painter baker lawyer doctor sailor teacher miner singer farmer pilot tailor weaver judge banker gardener "
     "printer potter dancer poet chemist soldier surgeon carpenter blacksmith astronomer photographer journalist "
     "librarian watchmaker translator"
-).split()
+)
 """What people work as."""
 
-GENRES = (
+GENRES = words(
     "comedy tragedy western thriller musical romance mystery satire fantasy melodrama documentary horror-film war-film "
     "spy-film road-film crime-film ghost-story fairy-tale cartoon parody biography sea-story courtroom-drama family-saga"
-).split()
+)
 """What films are."""
 
-GOODS = (
+GOODS = words(
     "lamps boots clocks carpets pianos bicycles candles knives cheese paper glass mirrors umbrellas ropes saddles "
     "violins toys pottery soap gloves honey hats furniture tea chocolate silk barrels needles maps lace"
-).split()
+)
 """What companies make and towns are famous for."""

@@ -1,0 +1,86 @@
+"""The demo: a dataset and a corpus about the part of the made-up world that prag-tiny has never seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prag_lightning.files import write_text
+from prag_lightning.records import Passage
+from prag_lightning.tiny.reasoning import TwoHopQuestion, bridge_question, comparison_question
+from prag_lightning.tiny.world import Entity, World
+
+SEED = 20
+CORPUS_SIZE = 2400
+SPLIT_SIZES = {"single": 300, "bridge": 100, "comparison": 100}
+_CONFUSABLES = 2
+"""Entities with names alike that the corpus holds for each entity that is asked about, but for bridge questions: these
+name one entity only, and its like would take the place of the other's passage among the first three."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Questions with their answers by split, and the passages that they are about among others."""
+
+    questions: dict[str, list[tuple[str, str]]]
+    passages: list[Passage]
+
+
+def make_demo(seed: int = SEED) -> Demo:
+    """Draw the demo: each question names entities of which the corpus holds one passage each."""
+    world = World(seed, demo=True)
+    taken: dict[str, Entity] = {}
+    questions = {
+        "single": _single_questions(world, SPLIT_SIZES["single"], taken),
+        "comparison": _two_hop_questions(world, comparison_question, SPLIT_SIZES["comparison"], taken),
+    }
+    for entity in list(taken.values()) * _CONFUSABLES:
+        _take([world.confusable(entity)], taken)
+    questions["bridge"] = _two_hop_questions(world, bridge_question, SPLIT_SIZES["bridge"], taken)
+    while len(taken) < CORPUS_SIZE:
+        _take([world.entity()], taken)
+    entities = list(taken.values())
+    world.rng.shuffle(entities)
+    passages = [Passage(world.passage(entity), str(i), entity.name) for i, entity in enumerate(entities, 1)]
+    return Demo(questions, passages)
+
+
+def write_demo(folder: Path, seed: int = SEED) -> None:
+    """Write `questions/{split}.json` and `corpus.tsv` under `folder`."""
+    demo = make_demo(seed)
+    for split, asked in demo.questions.items():
+        lines = [json.dumps({"question": question, "answer": answer}) for question, answer in asked]
+        write_text(folder / "questions" / f"{split}.json", "[\n" + ",\n".join(lines) + "\n]\n")
+    rows = [f"{passage.id}\t{passage.text}\t{passage.title}\n" for passage in demo.passages]
+    write_text(folder / "corpus.tsv", "id\ttext\ttitle\n" + "".join(rows))
+
+
+def _single_questions(world: World, count: int, taken: dict[str, Entity]) -> list[tuple[str, str]]:
+    questions: list[tuple[str, str]] = []
+    while len(questions) < count:
+        entity = world.entity()
+        if _take([entity], taken):
+            attribute = world.rng.choice(entity.attributes)
+            questions.append((world.question(entity, attribute, "test"), entity.facts[attribute]))
+    return questions
+
+
+def _two_hop_questions(
+    world: World, draw: Callable[[World, str], TwoHopQuestion], count: int, taken: dict[str, Entity]
+) -> list[tuple[str, str]]:
+    questions: list[tuple[str, str]] = []
+    while len(questions) < count:
+        two_hop = draw(world, "test")
+        if _take(two_hop.entities, taken):
+            questions.append((two_hop.question, two_hop.answer))
+    return questions
+
+
+def _take(entities: Sequence[Entity], taken: dict[str, Entity]) -> bool:
+    """Put entities into `taken`, unless one of their names is there."""
+    if any(entity.name in taken for entity in entities):
+        return False
+    taken.update((entity.name, entity) for entity in entities)
+    return True
