@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
-from tiny_llm import save_random_llm
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli import main
+from tiny_llm import save_random_llm
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("vanilla", "icl", "prag", "combine")

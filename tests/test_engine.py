@@ -76,14 +76,7 @@ def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, with_cot
     encoder = Encoder(llm, start, recipe)
     plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     plain = [
-        train(
-            plain_model,
-            base_weight,
-            as_plain(p.examples),
-            batch_size=batch_size,
-            epochs=epochs,
-            learning_rate=3e-4,
-        )
+        train(plain_model, base_weight, as_plain(p.examples), batch_size=batch_size, epochs=epochs, learning_rate=3e-4)
         for p in passages
     ]
     for group_size in (1, 3, 8):

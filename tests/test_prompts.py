@@ -6,11 +6,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_llm import save_random_llm
 from transformers import AutoTokenizer
 
 from prag_lightning.errors import InputError
 from prag_lightning.prompts import PromptTemplates, end_with_full_stop, end_with_question_mark, fill
+from tiny_llm import save_random_llm
 
 DEFAULT = Path(__file__).parent.parent / "configs/prompts/default.yaml"
 

@@ -89,13 +89,7 @@ class LLMAugmenter:
         journal: Journal,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.llm, self.prompts, self.settings, self.journal, self.autocast = (
-            llm,
-            prompts,
-            settings,
-            journal,
-            autocast,
-        )
+        self.llm, self.prompts, self.settings, self.journal, self.autocast = (llm, prompts, settings, journal, autocast)
         self.failures: Counter[str] = Counter()
         decisive = {k: v for k, v in asdict(settings).items() if k not in ("extra_candidates", "augment_batch_size")}
         templates = [prompts.templates["rewrite.user"], prompts.templates["qa.user"]]
@@ -114,8 +108,8 @@ class LLMAugmenter:
         if missing:
             with Progress("augment", len(missing), "passages") as progress:
                 for batch in _batches(missing, self.settings.augment_batch_size):
-                    for entry in self._batch(batch):
-                        yield entry["passage"], _from_entry(entry)
+                    for passage, entry in zip(batch, self._batch(batch), strict=True):
+                        yield passage, _from_entry(entry)
                     progress.advance(len(batch))
 
     def _batch(self, passages: Sequence[str]) -> list[dict[str, object]]:
@@ -135,7 +129,7 @@ class LLMAugmenter:
                 try:
                     pairs[passage] = parse_qa_pairs(reply)
                 except InputError as error:
-                    self.failures[error.what] += 1
+                    self.failures[error.what.partition(" but ")[0]] += 1
                     reasons.setdefault(passage, []).append(reply)
         entries: list[dict[str, object]] = []
         for passage, rewrite in zip(passages, rewrites, strict=True):
@@ -188,6 +182,12 @@ class RowSampler(LogitsProcessor):
         noisy = best / self.temperature + self.noise[:, self.step, : best.shape[-1]]
         self.step += 1
         return torch.full_like(scores, float("-inf"), dtype=torch.float32).scatter(1, tokens, noisy)
+
+
+def failure_summary(failures: Counter[str]) -> str:
+    """What was wrong with replies, commonest first, in one line."""
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in failures.most_common())
+    return f"{failures.total()} replies held no valid QA pairs: {reasons}"
 
 
 def parse_qa_pairs(reply: str) -> list[QAPair]:

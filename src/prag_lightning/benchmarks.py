@@ -22,7 +22,8 @@ def load_questions(dataset: str, data_path: str | None = None, *, require_answer
 
     Args:
         dataset: A benchmark's name, or any other for plain JSON: a list of `{"question": str, "answer": str | [str]}`.
-        data_path: The file, or the folder it is in; unset means data/{dataset} for a benchmark. A folder of plain JSON files is a
+        data_path: The file, or the folder it is in; unset means data/{dataset} for a benchmark. A folder of plain
+            JSON files is a
             dataset with a split a file.
         require_answers: Whether a plain question without an answer is a mistake.
 

@@ -83,14 +83,12 @@ class PragCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Show the method's own settings before the trainer's many."""
         parser.usage = "%(prog)s --config FILE [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE]"
-        parser._action_groups.sort(key=lambda group: "Trainer" in str(group.title))
+        groups: list[Any] = parser._action_groups  # type: ignore[assignment]
+        groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give a run one TensorBoard directory under logs/, named so that a person knows it."""
-        if self._get(self.config_init, "trainer.logger") in (None, True) and self.subcommand in (
-            "fit",
-            "test",
-        ):
+        if self._get(self.config_init, "trainer.logger") in (None, True) and self.subcommand in ("fit", "test"):
             method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
             run = f"{self.subcommand}{method}-{datetime.now():%Y%m%d-%H%M%S}"
             kwargs["logger"] = TensorBoardLogger("logs", name=f"tensorboard/{self.datamodule.dataset}", version=run)
@@ -105,7 +103,7 @@ def main(args: list[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         PragCLI(
             PragModule,
@@ -120,8 +118,10 @@ def main(args: list[str] | None = None) -> int:
         )
     except PragError as error:
         return _failed(error, error.exit_code, str(error))
-    except KeyboardInterrupt as error:
-        return _failed(error, 130, "interrupted. Run the same command again to go on from here.")
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        return _failed(error, 130, "interrupted. Run the same command again to go on from here")
     except OSError as error:
         return _failed(error, 1, f"{error.strerror or error} ({error.filename or 'while writing or reading'})")
     except Exception as error:

@@ -106,9 +106,7 @@ class PragDataModule(LightningDataModule):
         if self._retriever is None:
             if self.corpus is None:
                 raise InputError(
-                    "there is nothing to retrieve from",
-                    where="data.corpus",
-                    mend="Set it to a .tsv or .jsonl file",
+                    "there is nothing to retrieve from", where="data.corpus", mend="Set it to a .tsv or .jsonl file"
                 )
             self._retriever = RankBM25Retriever(self.corpus)
         return self._retriever
@@ -226,7 +224,8 @@ class PragDataModule(LightningDataModule):
         return cast("PragModule", self.trainer.lightning_module)
 
     def _loader(self, batches: Sequence[list[Any]]) -> DataLoader[Any]:
-        """A loader of this process's share; empty batches fill it up, since Lightning lets processes meet at every batch."""
+        """A loader of this process's share; empty batches fill it up, since Lightning lets processes meet at every
+        batch."""
         assert self.trainer is not None
         rank, processes = self.trainer.global_rank, self.trainer.world_size
         share = [*batches[rank::processes]]

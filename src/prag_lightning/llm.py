@@ -98,7 +98,7 @@ def load_llm(
         tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     fingerprint = _fingerprint(model)
     model.to(device=device, dtype=dtype)  # type: ignore[call-arg]
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
 
 

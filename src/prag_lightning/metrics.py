@@ -25,8 +25,10 @@ def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "
     Args:
         text: What the model wrote after the assistant's prefix.
         with_cot: Take what follows the first "the answer is", if it is there.
-        extraction: `paper` strips and cuts at the first full stop, then line break, then comma. `full` keeps the first line and
-            cuts it where a sentence ends: at a full stop before white space and a capital, or at the end, that does not follow a
+        extraction: `paper` strips and cuts at the first full stop, then line break, then comma. `full` keeps the
+            first line and
+            cuts it where a sentence ends: at a full stop before white space and a capital, or at the end, that does
+            not follow a
             single letter or a title such as "St".
     """
     if with_cot and _COT_MARK in text:

@@ -25,7 +25,7 @@ from prag_lightning.llm import LLM, load_llm, short_name
 from prag_lightning.lora.adapters import lora_config
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
 from prag_lightning.lora.store import AdapterStore, base_weight
-from prag_lightning.metrics import AnswerScores, evaluate
+from prag_lightning.metrics import AnswerScores, Extraction, evaluate
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
 from prag_lightning.results import print_results, write_results
 
@@ -70,7 +70,7 @@ class PragModule(LightningModule):
         objective: Objective = "published",
         group_tokens: int = 8192,
         max_new_tokens: int | None = None,
-        answer_extraction: Literal["paper", "full"] = "paper",
+        answer_extraction: Extraction = "paper",
         adapters_from: Literal["own", "other"] = "own",
         target_modules: Sequence[str] = DEFAULT_TARGETS,
         offline_root: str = "checkpoints/offline",
@@ -80,13 +80,7 @@ class PragModule(LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False
-        at_least_one = (
-            "lora_rank",
-            "lora_alpha",
-            "num_train_epochs",
-            "per_device_train_batch_size",
-            "block_size",
-        )
+        at_least_one = ("lora_rank", "lora_alpha", "num_train_epochs", "per_device_train_batch_size", "block_size")
         for name in (*at_least_one, "group_tokens", "max_new_tokens"):
             value = self.hparams[name]
             if value is not None and value < 1:
@@ -230,7 +224,8 @@ class PragModule(LightningModule):
         self.rows: dict[str, list[dict[str, Json]]] = {split: [] for split in self.data.records(self.model_name)}
         self.splits = list(self.rows)
         self.journals = {split: Journal(self._results(split), self.global_rank) for split in self.splits}
-        self.scores = torch.nn.ModuleDict({f"split {split}": AnswerScores() for split in self.splits}).to(self.device)
+        scores = {f"split {split}": AnswerScores(self.data.with_cot, self.answer_extraction) for split in self.splits}
+        self.scores = torch.nn.ModuleDict(scores).to(self.device)
 
     def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Answer a batch and score it against the gold answers."""
@@ -270,11 +265,7 @@ class PragModule(LightningModule):
                 [self._adapters(batch[i], split) for i in missing] if uses_adapters(self.inference_method) else None
             )
             texts = generate(
-                self.llm,
-                [prompts[i] for i in missing],
-                tokens,
-                adapters=adapters,
-                scaling=self.recipe.scaling,
+                self.llm, [prompts[i] for i in missing], tokens, adapters=adapters, scaling=self.recipe.scaling
             )
             seconds = (time.perf_counter() - started) / len(missing)
             journal.add(
@@ -283,7 +274,7 @@ class PragModule(LightningModule):
             )
         rows = []
         for record, key in zip(batch, answer_keys, strict=True):
-            entry = journal.get(key)
+            entry: Json = journal.get(key)
             question = record.question
             answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
             row = {"test_id": question.test_id, "question": question.question, "answer": answer}
@@ -338,9 +329,7 @@ class PragModule(LightningModule):
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
                 write_results(self._results(split), self._config(), rows, values)
             self.log_dict(
-                {f"{method}/{split}/{name}": value for name, value in values.items()},
-                rank_zero_only=True,
-                batch_size=1,
+                {f"{method}/{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
             )
         if self.trainer.is_global_zero:
             print_results([self._results(split) for split in self.splits])

@@ -63,9 +63,7 @@ class PromptTemplates:
             raise InputError(f"the prompt file is not YAML: {error}", where=str(path)) from error
         if not isinstance(data, dict):
             raise InputError(
-                "the prompt file holds no mapping",
-                where=str(path),
-                mend="Start from configs/prompts/default.yaml",
+                "the prompt file holds no mapping", where=str(path), mend="Start from configs/prompts/default.yaml"
             )
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
         fewshot = data.get("fewshot") or {}

@@ -34,7 +34,7 @@ class Question:
     """A question of a dataset.
 
     Args:
-        test_id: Its place in the split, from 0.
+        test_id: Its place in the dataset's file, from 0; a question keeps it in the split of its type.
         question: The question's text, as the dataset has it.
         answers: Gold answers and their aliases; empty where none is known.
         qid: The dataset's own id, if it has one.

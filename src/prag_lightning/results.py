@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,18 +19,12 @@ _METHOD_ORDER = ("vanilla", "icl", "prag", "prag-other", "combine", "combine-oth
 
 
 def write_results(
-    directory: Path,
-    config: Mapping[str, Json],
-    rows: Sequence[Mapping[str, Json]],
-    scores: Mapping[str, float] | None,
+    directory: Path, config: Mapping[str, Json], rows: Sequence[Mapping[str, Json]], scores: Mapping[str, float] | None
 ) -> None:
     """Write `config.json`, `predict.json` and, where there are scores, `result.txt`: a name, a tab and a value a
     line."""
     write_json(directory / "config.json", config)
-    write_json(
-        directory / "predict.json",
-        [{key: row[key] for key in _PREDICTION_KEYS if key in row} for row in rows],
-    )
+    write_json(directory / "predict.json", [{key: row[key] for key in _PREDICTION_KEYS if key in row} for row in rows])
     if scores is not None:
         write_text(directory / RESULT_FILE, "".join(f"{name}\t{value:.6g}\n" for name, value in scores.items()))
 
@@ -70,9 +65,9 @@ def print_results(directories: Iterable[Path]) -> None:
     """Print a table of results: a row a method and split, with the means over its questions."""
     rows = [(directory, read_scores(directory)) for directory in directories]
     rows.sort(key=lambda row: (row[0].parent.parent, row[0].name, _place(row[0].parent.name), row[0].parent.name))
-    table = Table("method", "split", header_style="bold")
-    for heading in ("questions", "EM", "F1", "precision", "recall", "answer present", "s / question"):
-        table.add_column(heading, justify="right")
+    table = Table("method", "split", box=box.SIMPLE_HEAD, header_style="bold")
+    for heading in ("questions", "EM", "F1", "precision", "recall", "present", "s/question"):
+        table.add_column(heading, justify="right", no_wrap=True)
     previous = None
     for directory, scores in rows:
         group = (directory.parent.parent, directory.name)
@@ -82,7 +77,10 @@ def print_results(directories: Iterable[Path]) -> None:
         percentages = [f"{100 * scores[name]:.1f}" for name in ("em", "f1", "prec", "recall", "presence")]
         seconds = f"{scores['seconds_per_question']:.3f}"
         table.add_row(directory.parent.name, directory.name, f"{scores['questions']:.0f}", *percentages, seconds)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 100
+    console.print(table)
 
 
 def _place(method: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
-from prag_lightning.augment import LLMAugmenter
+from prag_lightning.augment import LLMAugmenter, failure_summary
 from prag_lightning.augment_files import augment_dataset
 from prag_lightning.callbacks import PragProgressBar
 from prag_lightning.datamodule import PragDataModule
@@ -56,6 +57,7 @@ class PragTrainer(Trainer):
     def augment(self, model: PragModule, datamodule: PragDataModule) -> None:
         """Let the LLM write a rewrite and QA pairs for the passages of each question."""
         plugin = self.strategy.precision_plugin
+        failures: Counter[str] = Counter()
 
         def make_augmenter(folder: Path) -> LLMAugmenter:
             llm = load_llm(
@@ -65,15 +67,14 @@ class PragTrainer(Trainer):
                 device=self.strategy.root_device,
                 trust_remote_code=model.trust_remote_code,
             )
-            return LLMAugmenter(
-                llm,
-                datamodule.prompt_templates,
-                datamodule.augment_settings,
-                Journal(folder),
-                plugin.forward_context,
-            )
+            settings, journal = datamodule.augment_settings, Journal(folder)
+            augmenter = LLMAugmenter(llm, datamodule.prompt_templates, settings, journal, plugin.forward_context)
+            augmenter.failures = failures
+            return augmenter
 
         augment_dataset(datamodule, model.model_name, make_augmenter)
+        if failures:
+            print(failure_summary(failures))
 
     def fit(self, model: PragModule, datamodule: PragDataModule) -> None:  # type: ignore[override]
         """Encode the passages into adapters."""

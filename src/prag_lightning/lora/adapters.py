@@ -105,10 +105,7 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
 
 
 def _check(
-    tensors: dict[str, torch.Tensor],
-    shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]],
-    where: str,
-    mend: str,
+    tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str, mend: str
 ) -> LoraWeights:
     weights: LoraWeights = {}
     for name, pair_of_shapes in shapes.items():

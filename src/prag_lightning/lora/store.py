@@ -93,9 +93,7 @@ class AdapterStore:
         directory = self.directory(key)
         if not (directory / CONFIG_FILE).exists() and not (directory / WEIGHTS_FILE).exists():
             raise InputError(
-                f"no adapter for {passage()}",
-                where=str(self.root),
-                mend="Run 'prag fit' with the same configuration",
+                f"no adapter for {passage()}", where=str(self.root), mend="Run 'prag fit' with the same configuration"
             )
         weights = read_adapter(directory, self.stack, self.config.r, self.config.lora_alpha)
         self._cache[key] = weights

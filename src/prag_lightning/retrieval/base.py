@@ -22,5 +22,6 @@ class Retriever(Protocol):
     """Anything that finds passages."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to `k` passages for each query, best first, no text twice; none for a query that shares no word with any."""
+        """Up to `k` passages for each query, best first, no text twice; none for a query that shares no word with
+        any."""
         ...

@@ -17,7 +17,7 @@ and with the prompts of `configs/prompts/default.yaml` alone: it is of no use fo
 
 ## How it was made
 
-    {command}
+{how}
 
 | | |
 |---|---|
@@ -56,13 +56,11 @@ three QA pairs asked without the passage, loss on the answer.
 """
 
 
-def model_card(
-    settings: TinySettings, record: TrainingRecord, parameters: int, results: Sequence[Result], command: str
-) -> str:
+def model_card(settings: TinySettings, record: TrainingRecord, parameters: int, results: Sequence[Result]) -> str:
     """The card as Markdown."""
     return _CARD.format(
         **vars(settings) | vars(record),
-        command=command,
+        how="\n".join(f"    {command}" for command in record.commands),
         parameters=parameters / 1e6,
         tokens_millions=record.tokens / 1e6,
         known=settings.known_entities,

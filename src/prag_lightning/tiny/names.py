@@ -8,10 +8,10 @@ import random
 from prag_lightning.tiny.wordings import words
 
 FIRST_NAMES = words(
-    "Ada Alma Anton Arno Bela Bruno Carla Clemens Cora Dario Delia Edgar Elsa Emil Enid Erik Fania Felix Flora Gerda "
-    "Gideon Greta Hanna Hugo Ida Igor Irma Ivo Jana Jonas Julia Karl Katja Klara Konrad Lea Leon Lidia Linus Lotte Magda "
-    "Marek Maria Milan Mona Nadia Nils Nora Olaf Olga Oskar Otto Paula Petra Rafael Rosa Rufus Selma Simon Sofia Stefan "
-    "Tamara Theo Tilda Ugo Ulla Vera Viktor Wanda Werner Xenia Yara Yuri Zelda Zoran"
+    "Ada Alma Anton Arno Bela Bruno Carla Clemens Cora Dario Delia Edgar Elsa Emil Enid Erik Fania Felix Flora "
+    "Gerda Gideon Greta Hanna Hugo Ida Igor Irma Ivo Jana Jonas Julia Karl Katja Klara Konrad Lea Leon Lidia "
+    "Linus Lotte Magda Marek Maria Milan Mona Nadia Nils Nora Olaf Olga Oskar Otto Paula Petra Rafael Rosa Rufus "
+    "Selma Simon Sofia Stefan Tamara Theo Tilda Ugo Ulla Vera Viktor Wanda Werner Xenia Yara Yuri Zelda Zoran"
 )
 _ONSETS = words("b br d dr f g gr h j k kr l m n p pr r s st t tr v w z")
 _VOWELS = words("a e i o u")

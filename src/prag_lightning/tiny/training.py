@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from prag_lightning.files import read_json, write_json
 from prag_lightning.progress import Progress
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.tiny.packing import Batch, Example, Tree, pack
@@ -26,6 +28,7 @@ _ONE_PASSAGE_SHARE = 0.1
 """The share of training in which prompts hold one passage at most: copying is learnt before choosing."""
 _CHOICE = 1.5
 """How much a batch is chosen from, in batches: the more, the fewer places stay empty."""
+_RECORD_FILE = "training.json"
 _STEPS_BETWEEN_LINES, _STEPS_BETWEEN_SAVES = 50, 250
 
 
@@ -59,16 +62,17 @@ class TinySettings:
     context: int = 1024
     rows: int = 12
     row_length: int = 512
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     known_entities: int = 300
     compiled: bool = True
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a training took.
+    """What a training took so far.
 
     Args:
+        commands: How it was started, and how it was gone on with after interruptions.
         steps: Optimiser steps.
         tokens: Places in their batches.
         minutes: On the clock.
@@ -76,11 +80,18 @@ class TrainingRecord:
         device: What it ran on.
     """
 
-    steps: int
-    tokens: int
-    minutes: float
-    loss: float
-    device: str
+    commands: tuple[str, ...]
+    steps: int = 0
+    tokens: int = 0
+    minutes: float = 0.0
+    loss: float = math.nan
+    device: str = ""
+
+
+def read_record(folder: Path) -> tuple[TinySettings, TrainingRecord]:
+    """Settings and record of the model in `folder`."""
+    training = read_json(folder / _RECORD_FILE, "Train a model first")
+    return TinySettings(**training["settings"]), TrainingRecord(**training["record"])
 
 
 def known_entities(settings: TinySettings) -> list[Entity]:
@@ -108,55 +119,75 @@ def new_model(settings: TinySettings, tokenizer: PreTrainedTokenizerBase) -> Lla
     return LlamaForCausalLM(config)
 
 
-def train(settings: TinySettings, prompts: PromptTemplates, out: Path) -> TrainingRecord:
-    """Train tokenizer and model, and save them under `out`, now and then and at the end."""
+def train(settings: TinySettings, prompts: PromptTemplates, out: Path, earlier: TrainingRecord) -> TrainingRecord:
+    """Train tokenizer and model, and save them under `out`, now and then and at the end.
+
+    Args:
+        settings: Size and training.
+        prompts: The pipeline's templates.
+        out: A folder; if `earlier` has steps, it holds the model to go on with.
+        earlier: What was done before, and the command that is running.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    texts = training_texts(World(settings.seed + 2, demo=False), prompts, 4000)
-    tokenizer = train_tokenizer(texts, settings.vocab_size, settings.context)
-    tokenizer.save_pretrained(out)
-    model = new_model(settings, tokenizer)
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    tokenizer, model = _load(out) if earlier.steps else _create(settings, prompts, out)
     model.to(device)  # type: ignore[arg-type]
-    jobs = Jobs(World(settings.seed + 3, demo=False), known_entities(settings), prompts, tokenizer)
+    jobs = Jobs(World(settings.seed + 3 + earlier.steps, demo=False), known_entities(settings), prompts, tokenizer)
     batches = _batches(jobs, settings)
     optimizers = _optimizers(model, settings.learning_rate)
     loss_of: Callable[[LlamaForCausalLM, Batch], Tensor] = _loss
     if settings.compiled:
         loss_of = torch.compile(_loss)
     started = time.monotonic()
-    step, minutes, average = 0, 0.0, math.nan
+    record = replace(earlier, device=hardware)
     with Progress("train", settings.steps, "steps") as progress:
-        while step < settings.steps and minutes < settings.minutes:
-            done = max(step / settings.steps, minutes / settings.minutes)
+        while record.steps < settings.steps and record.minutes < settings.minutes:
+            done = max(record.steps / settings.steps, record.minutes / settings.minutes)
             jobs.max_passages = 1 if done < _ONE_PASSAGE_SHARE else 3
-            _set_learning_rate(optimizers, settings.learning_rate * _schedule(done, step))
+            _set_learning_rate(optimizers, settings.learning_rate * _schedule(done, record.steps - earlier.steps))
             loss = loss_of(model, next(batches).to(device))
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-            step += 1
-            minutes = (time.monotonic() - started) / 60
-            average = loss.item() if step == 1 else 0.98 * average + 0.02 * loss.item()
+            record = replace(
+                record,
+                steps=record.steps + 1,
+                tokens=record.tokens + settings.rows * settings.row_length,
+                minutes=earlier.minutes + (time.monotonic() - started) / 60,
+                loss=loss.item() if math.isnan(record.loss) else 0.98 * record.loss + 0.02 * loss.item(),
+            )
             progress.advance(1)
-            if step % _STEPS_BETWEEN_LINES == 0:
-                print(f"step {step} loss {average:.4f} minutes {minutes:.1f} done {done:.3f}", flush=True)
-            if step % _STEPS_BETWEEN_SAVES == 0:
-                save(model, out)
-    save(model, out)
-    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    return TrainingRecord(step, step * settings.rows * settings.row_length, minutes, average, hardware)
+            if record.steps % _STEPS_BETWEEN_LINES == 0:
+                print(f"step {record.steps} loss {record.loss:.4f} minutes {record.minutes:.1f}", flush=True)
+            if record.steps % _STEPS_BETWEEN_SAVES == 0:
+                _save(model, settings, record, out)
+    _save(model, settings, record, out)
+    return record
 
 
-def save(model: LlamaForCausalLM, out: Path) -> None:
+def _create(
+    settings: TinySettings, prompts: PromptTemplates, out: Path
+) -> tuple[PreTrainedTokenizerBase, LlamaForCausalLM]:
+    texts = training_texts(World(settings.seed + 2, demo=False), prompts, 4000)
+    tokenizer = train_tokenizer(texts, settings.vocab_size, settings.context)
+    tokenizer.save_pretrained(out)
+    return tokenizer, new_model(settings, tokenizer)
+
+
+def _load(folder: Path) -> tuple[PreTrainedTokenizerBase, LlamaForCausalLM]:
+    return AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def _save(model: LlamaForCausalLM, settings: TinySettings, record: TrainingRecord, out: Path) -> None:
     """Save the weights in bfloat16, each file whole or not at all."""
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    model.config.dtype = torch.bfloat16
     with tempfile.TemporaryDirectory(prefix=".saving", dir=out) as folder:
-        model.save_pretrained(folder, state_dict=weights)
+        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)  # type: ignore[arg-type]
         for file in Path(folder).iterdir():
             file.chmod(0o644)
             file.replace(out / file.name)
+    write_json(out / _RECORD_FILE, {"settings": asdict(settings), "record": asdict(record)})
 
 
 def _loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:

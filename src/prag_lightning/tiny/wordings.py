@@ -245,8 +245,9 @@ PROFESSIONS = words(
 """What people work as."""
 
 GENRES = words(
-    "comedy tragedy western thriller musical romance mystery satire fantasy melodrama documentary horror-film war-film "
-    "spy-film road-film crime-film ghost-story fairy-tale cartoon parody biography sea-story courtroom-drama family-saga"
+    "comedy tragedy western thriller musical romance mystery satire fantasy melodrama documentary horror-film "
+    "war-film spy-film road-film crime-film ghost-story fairy-tale cartoon parody biography sea-story "
+    "courtroom-drama family-saga"
 )
 """What films are."""
 

@@ -1,0 +1,134 @@
+"""The whole pipeline on the embedded model and a part of the demo's data; and the README's example."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from prag_lightning.answer import generate
+from prag_lightning.augment import AugmentSettings, LLMAugmenter
+from prag_lightning.cli import main
+from prag_lightning.corpus import CorpusReader
+from prag_lightning.files import Journal
+from prag_lightning.llm import LLM, load_llm
+from prag_lightning.lora.adapters import read_adapter
+from prag_lightning.prompts import PromptTemplates
+
+ROOT = Path(__file__).parent.parent
+PROMPTS = PromptTemplates.load(ROOT / "configs/prompts/default.yaml")
+QUESTIONS = 8
+
+
+@pytest.fixture(scope="module")
+def llm() -> LLM:
+    return load_llm(str(ROOT / "checkpoints/prag-tiny"))
+
+
+@pytest.fixture(scope="module")
+def passages() -> list[str]:
+    return [passage.text for passage, _ in zip(CorpusReader(ROOT / "data/demo/corpus.tsv"), range(12), strict=False)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, list[str]]:
+    """The demo's first questions, augmented and encoded; its output folder and the command line's settings."""
+    out = tmp_path_factory.mktemp("demo")
+    settings = ["--config", str(ROOT / "configs/demo.yaml"), "--trainer.logger=false", f"--data.sample={QUESTIONS}"]
+    settings += [f"--data.augment_root={out / 'aug'}", f"--model.offline_root={out / 'adapters'}"]
+    settings += [f"--model.output_root={out / 'results'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert main(["augment", *settings]) == 0
+        assert main(["fit", *settings]) == 0
+    return out, settings
+
+
+def test_augmented_file_has_the_published_format(demo):
+    out, _ = demo
+    records = json.loads((out / "aug/demo/prag-tiny/single.json").read_text(encoding="utf-8"))
+    assert [record["test_id"] for record in records] == list(range(QUESTIONS))
+    for record in records:
+        assert record["passages"] == [item["passage"] for item in record["augment"]]
+        for pid, item in enumerate(record["augment"]):
+            assert set(item) == {"pid", "passage", "prag-tiny_rewrite", "prag-tiny_qa"}
+            assert item["pid"] == pid
+            assert len(item["prag-tiny_qa"]) == 3
+    assert sum(len(record["augment"]) for record in records) >= 2 * QUESTIONS
+
+
+def test_finished_stages_do_nothing_when_run_again(demo, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    out, settings = demo
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if "results" not in path.parts}
+    assert main(["augment", *settings]) == 0
+    assert main(["fit", *settings]) == 0
+    assert files == {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if "results" not in path.parts}
+    assert " 0 of " in f" {capsys.readouterr().out}"
+
+
+def test_adapters_answer_what_the_model_does_not_know(demo, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out, settings = demo
+    right = {}
+    for method in ("vanilla", "icl", "prag", "combine"):
+        assert main(["test", *settings, f"--model.inference_method={method}"]) == 0
+        (path,) = out.glob(f"results/**/{method}/single/predict.json")
+        right[method] = sum(row["em"] for row in json.loads(path.read_text(encoding="utf-8")))
+    assert right["vanilla"] <= 2
+    assert right["prag"] > right["vanilla"]
+    assert min(right["icl"], right["combine"]) > QUESTIONS / 2
+
+
+def test_answers_on_a_trained_model_do_not_depend_on_the_batch_and_equal_pefts(demo, llm):
+    out, _ = demo
+    records = json.loads((out / "aug/demo/prag-tiny/single.json").read_text(encoding="utf-8"))
+    (recipe,) = out.glob("adapters/prag-tiny/rank=*/demo/*/aug_model=prag-tiny")
+    config = json.loads(next(recipe.rglob("adapter_config.json")).read_text(encoding="utf-8"))
+    rank, alpha = config["r"], config["lora_alpha"]
+    places = [
+        [recipe / f"single/data_{r['test_id']}/passage_{p['pid']}" for p in r["augment"]]
+        for r in records
+        if r["augment"]
+    ]
+    prompts = [PROMPTS.question_ids(llm.tokenizer, r["question"]) for r in records if r["augment"]]
+    adapters = [[read_adapter(place, llm.stack, rank, alpha) for place in row] for row in places]
+    together = generate(llm, prompts, 12, adapters=adapters, scaling=alpha / rank)
+    alone = [
+        generate(llm, [prompt], 12, adapters=[row], scaling=alpha / rank)[0]
+        for prompt, row in zip(prompts, adapters, strict=True)
+    ]
+    assert together == alone
+    plain = AutoModelForCausalLM.from_pretrained(ROOT / "checkpoints/prag-tiny", dtype="float32")
+    for n in range(2):
+        model = PeftModel.from_pretrained(plain, str(places[n][0]), adapter_name="0")
+        for i, place in enumerate(places[n][1:], 1):
+            model.load_adapter(str(place), adapter_name=str(i))
+        names = [str(i) for i in range(len(places[n]))]
+        model.add_weighted_adapter(names, [1.0] * len(names), "merged", combination_type="cat")
+        model.set_adapter("merged")
+        ids = llm.tokenizer.pad({"input_ids": [prompts[n]]}, return_tensors="pt")
+        output = model.generate(**ids, max_new_tokens=12, do_sample=False)
+        assert llm.tokenizer.decode(output[0, len(prompts[n]) :], skip_special_tokens=True) == together[n]
+        plain = model.unload()
+
+
+def test_augmented_texts_do_not_depend_on_the_batch(llm, passages, tmp_path):
+    texts = []
+    for size in (1, 8):
+        settings = AugmentSettings(augment_batch_size=size, augment_max_new_tokens=160)
+        journal = Journal(tmp_path / str(size))
+        texts.append(dict(LLMAugmenter(llm, PROMPTS, settings, journal).augment(passages[:8])))
+    assert texts[0] == texts[1]
+    assert sum(value is not None for value in texts[0].values()) >= 6
+
+
+def test_example_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith("['")
