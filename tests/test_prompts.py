@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from prag_lightning.errors import InputError
+from prag_lightning.examples import ExampleBuilder
 from prag_lightning.prompts import PromptTemplates, end_with_full_stop, end_with_question_mark, fill
 from tiny_llm import save_random_llm
 
@@ -44,9 +45,18 @@ def test_worked_examples_stand_in_chain_of_thought_prompts_alone(tokenizer, prom
     text = tokenizer.decode(prompts.question_ids(tokenizer, "Who", with_cot=True, dataset="demo"))
     assert prompts.fewshot_text("demo") in text
     assert prompts.fewshot_text("demo") not in tokenizer.decode(prompts.question_ids(tokenizer, "Who", dataset="demo"))
-    assert prompts.encoding_fingerprint(with_cot=True, dataset="demo") != prompts.encoding_fingerprint(
-        with_cot=True, dataset="other"
-    )
+
+
+def test_builders_of_other_examples_have_other_fingerprints(tokenizer, prompts):
+    builders = [
+        ExampleBuilder(prompts, tokenizer),
+        ExampleBuilder(prompts, tokenizer, with_cot=True, dataset="demo"),
+        ExampleBuilder(prompts, tokenizer, with_cot=True, dataset="other"),
+        ExampleBuilder(prompts, tokenizer, block_size=100),
+        ExampleBuilder(prompts, tokenizer, objective="answer"),
+    ]
+    assert len({builder.fingerprint for builder in builders}) == len(builders)
+    assert builders[0].fingerprint == ExampleBuilder(prompts, tokenizer, dataset="demo").fingerprint
 
 
 @given(st.text(), st.text())

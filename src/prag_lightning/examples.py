@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -54,6 +56,15 @@ class ExampleBuilder:
     dataset: str = ""
     block_size: int = 3000
     objective: Objective = "published"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all that decides the examples of a passage: those of another builder train other adapters."""
+        kind = "cot" if self.with_cot else "direct"
+        templates = [self.prompts.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
+        fewshot = self.prompts.fewshot_text(self.dataset) if self.with_cot else ""
+        content = [templates, fewshot, self.tokenizer.chat_template, self.block_size, self.objective]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def build(self, augmented: AugmentedPassage) -> list[Example]:
         """The examples of one passage, in the order they are trained.

@@ -14,7 +14,8 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from prag_lightning.answer import INFERENCE_METHODS, InferenceMethod, generate, uses_adapters, uses_passages
+from prag_lightning.answer import INFERENCE_METHODS, InferenceMethod, uses_adapters
+from prag_lightning.answerer import Adapters, Answerer, Row
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.errors import InputError
@@ -23,7 +24,7 @@ from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout
 from prag_lightning.llm import LLM, load_llm, short_name
 from prag_lightning.lora.adapters import lora_config
-from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
+from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import AdapterStore, base_weight
 from prag_lightning.metrics import AnswerScores, Extraction, evaluate
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
@@ -134,39 +135,24 @@ class PragModule(LightningModule):
         """Nothing: a group's optimiser lives and ends within `training_step`."""
 
     def _open_store(self, *, create_base_weight: bool) -> None:
+        data, stack = self.data, self.llm.stack
         config = lora_config(self.model_name, self.recipe.lora_rank, self.recipe.lora_alpha, self.target_modules)
-        self.base_weight, base_hash = base_weight(
-            self.layout.base_weight, self.llm.stack, config, create=create_base_weight
+        self.base_weight, base_hash = base_weight(self.layout.base_weight, stack, config, create=create_base_weight)
+        self.builder = ExampleBuilder(
+            data.prompt_templates, self.llm.tokenizer, data.with_cot, data.dataset, self.block_size, self.objective
         )
-        data = self.data
-        recipe = {
-            "model": self.llm.fingerprint,
-            "base_weight": base_hash,
-            "prompts": data.prompt_templates.encoding_fingerprint(with_cot=data.with_cot, dataset=data.dataset),
-            "with_cot": data.with_cot,
-            "objective": self.objective,
-            "block_size": self.block_size,
-            **asdict(self.recipe),
-        }
-        recipe_hash = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-        self.store = AdapterStore(self.layout.adapters, self.llm.stack, config, recipe_hash)
+        decisive = [self.llm.fingerprint, base_hash, self.builder.fingerprint, asdict(self.recipe)]
+        recipe_hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        self.store = AdapterStore(self.layout.adapters, stack, config, recipe_hash)
 
     # fit
 
     def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PassageExamples]]:
         """Groups of the passages whose adapters are missing, with their training examples."""
         self._open_store(create_base_weight=True)
-        builder = ExampleBuilder(
-            self.data.prompt_templates,
-            self.llm.tokenizer,
-            self.data.with_cot,
-            self.data.dataset,
-            self.block_size,
-            self.objective,
-        )
         missing = {self.store.key(p.content_hash): p for p in passages}
         examples = [
-            PassageExamples(key, tuple(builder.build(p))) for key, p in missing.items() if key not in self.store
+            PassageExamples(key, tuple(self.builder.build(p))) for key, p in missing.items() if key not in self.store
         ]
         self.print(f"{len(examples)} of {len(missing)} passages to encode, in {self.store.root}")
         return group_passages(examples, self.recipe, self.group_tokens)
@@ -219,12 +205,24 @@ class PragModule(LightningModule):
         self._start_answering()
 
     def _start_answering(self) -> None:
+        data, adapters = self.data, None
         if uses_adapters(self.inference_method):
             self._open_store(create_base_weight=False)
-        self.rows: dict[str, list[dict[str, Json]]] = {split: [] for split in self.data.records(self.model_name)}
-        self.splits = list(self.rows)
+            adapters = Adapters(self.store, self.base_weight, self.recipe.scaling)
+        self.answerer = Answerer(
+            self.llm,
+            data.prompt_templates,
+            self.inference_method,
+            self.max_new_tokens or (128 if data.with_cot else 20),
+            adapters,
+            data.with_cot,
+            data.dataset,
+            str(self.trainer.precision),
+        )
+        self.splits = list(data.records(self.model_name))
+        self.rows: dict[str, list[Row]] = {split: [] for split in self.splits}
         self.journals = {split: Journal(self._results(split), self.global_rank) for split in self.splits}
-        scores = {f"split {split}": AnswerScores(self.data.with_cot, self.answer_extraction) for split in self.splits}
+        scores = {f"split {split}": AnswerScores(data.with_cot, self.answer_extraction) for split in self.splits}
         self.scores = torch.nn.ModuleDict(scores).to(self.device)
 
     def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -246,66 +244,9 @@ class PragModule(LightningModule):
         self.rows[split] += rows
         return [row["text"] for row in rows]
 
-    def _answer(self, batch: list[AugmentedQuestion], split: str) -> list[dict[str, Json]]:
-        """Rows of `predict.json`, unscored; answers that an interrupted run has given already are taken from its
-        journal."""
-        journal = self.journals[split]
-        prompts = [self._prompt(record) for record in batch]
-        keys = [self._adapter_keys(record, split) for record in batch]
-        tokens = self.max_new_tokens or (128 if self.data.with_cot else 20)
-        settings = [self.llm.fingerprint, tokens, str(self.trainer.precision)]
-        answer_keys = [
-            hashlib.sha256(json.dumps([settings, prompt, row_keys]).encode()).hexdigest()
-            for prompt, row_keys in zip(prompts, keys, strict=True)
-        ]
-        missing = [i for i, key in enumerate(answer_keys) if journal.get(key) is None]
-        if missing:
-            started = time.perf_counter()
-            adapters = (
-                [self._adapters(batch[i], split) for i in missing] if uses_adapters(self.inference_method) else None
-            )
-            texts = generate(
-                self.llm, [prompts[i] for i in missing], tokens, adapters=adapters, scaling=self.recipe.scaling
-            )
-            seconds = (time.perf_counter() - started) / len(missing)
-            journal.add(
-                {"key": answer_keys[i], "text": text, "seconds": seconds}
-                for i, text in zip(missing, texts, strict=True)
-            )
-        rows = []
-        for record, key in zip(batch, answer_keys, strict=True):
-            entry: Json = journal.get(key)
-            question = record.question
-            answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
-            row = {"test_id": question.test_id, "question": question.question, "answer": answer}
-            rows.append({**row, "text": entry["text"], "seconds": entry["seconds"]})
-        return rows
-
-    def _prompt(self, record: AugmentedQuestion) -> list[int]:
-        passages = [p.passage for p in record.passages] if uses_passages(self.inference_method) else []
-        return self.data.prompt_templates.question_ids(
-            self.llm.tokenizer,
-            record.question.question,
-            passages,
-            with_cot=self.data.with_cot,
-            dataset=self.data.dataset,
-        )
-
-    def _adapter_keys(self, record: AugmentedQuestion, split: str) -> list[str]:
-        if not uses_adapters(self.inference_method):
-            return []
-        return [self.store.key(passage.content_hash) for passage in self._encoded_passages(record, split)]
-
-    def _adapters(self, record: AugmentedQuestion, split: str) -> list[LoraWeights]:
-        """The adapters of a question's passages; base_weight alone where it has none."""
-        adapters = [
-            self.store.load(
-                self.store.key(passage.content_hash),
-                lambda passage=passage: f"the passage {passage.passage[:60]!r} of question {record.question.test_id}",  # type: ignore[misc]
-            )
-            for passage in self._encoded_passages(record, split)
-        ]
-        return adapters or [self.base_weight]
+    def _answer(self, batch: list[AugmentedQuestion], split: str) -> list[Row]:
+        encoded = [self._encoded_passages(record, split) for record in batch]
+        return self.answerer.answer(batch, self.journals[split], encoded)
 
     def _encoded_passages(self, record: AugmentedQuestion, split: str) -> tuple[AugmentedPassage, ...]:
         """The passages whose adapters are merged: the question's own, or, as a control, those of one half the split
@@ -342,10 +283,10 @@ class PragModule(LightningModule):
                 write_results(self._results(split), self._config(), rows, None)
                 print(f"{len(rows)} answers written to {self._results(split) / 'predict.json'}")
 
-    def _gather(self, split: str) -> list[dict[str, Json]]:
+    def _gather(self, split: str) -> list[Row]:
         rows = self.rows[split]
         if self.trainer.world_size > 1:
-            shares: list[list[dict[str, Json]]] = [[] for _ in range(self.trainer.world_size)]
+            shares: list[list[Row]] = [[] for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(shares, rows)
             rows = [row for share in shares for row in share]
         return sorted(rows, key=lambda row: row["test_id"])

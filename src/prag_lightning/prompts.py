@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,14 +71,6 @@ class PromptTemplates:
             templates,
             {str(dataset): _examples(rows, f"{path}, fewshot.{dataset}") for dataset, rows in fewshot.items()},
         )
-
-    def encoding_fingerprint(self, *, with_cot: bool, dataset: str) -> str:
-        """Hex SHA-256 of all that training examples are made of: adapters trained under other prompts are other
-        adapters."""
-        kind = "cot" if with_cot else "direct"
-        used = [self.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
-        used.append(self.fewshot_text(dataset) if with_cot else "")
-        return hashlib.sha256(json.dumps(used).encode()).hexdigest()
 
     def fewshot_text(self, dataset: str) -> str:
         """The worked examples of `dataset` as text; empty where the file has none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 from peft import LoraConfig
@@ -77,7 +76,7 @@ class AdapterStore:
         """Store an adapter; it is there whole or not at all."""
         write_adapter(self.directory(key), weights, self.config)
 
-    def load(self, key: str, passage: Callable[[], str]) -> LoraWeights:
+    def load(self, key: str, passage: str) -> LoraWeights:
         """Read an adapter, or take it from memory.
 
         Args:
@@ -93,7 +92,7 @@ class AdapterStore:
         directory = self.directory(key)
         if not (directory / CONFIG_FILE).exists() and not (directory / WEIGHTS_FILE).exists():
             raise InputError(
-                f"no adapter for {passage()}", where=str(self.root), mend="Run 'prag fit' with the same configuration"
+                f"no adapter for {passage}", where=str(self.root), mend="Run 'prag fit' with the same configuration"
             )
         weights = read_adapter(directory, self.stack, self.config.r, self.config.lora_alpha)
         self._cache[key] = weights

@@ -1,0 +1,131 @@
+"""Answers to questions with passages, by one of the methods, without Lightning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prag_lightning.answer import InferenceMethod, generate, uses_adapters, uses_passages
+from prag_lightning.files import Journal
+from prag_lightning.llm import LLM
+from prag_lightning.lora.stack import LoraWeights
+from prag_lightning.lora.store import AdapterStore
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
+
+Row = dict[str, Json]
+"""What `predict.json` says of a question."""
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Where the adapters of passages come from.
+
+    Args:
+        store: Has them.
+        base_weight: Stands for a question without passages.
+        scaling: alpha / r.
+    """
+
+    store: AdapterStore
+    base_weight: LoraWeights
+    scaling: float
+
+    def keys(self, passages: Sequence[AugmentedPassage]) -> list[str]:
+        """The keys of the passages' adapters."""
+        return [self.store.key(passage.content_hash) for passage in passages]
+
+    def load(self, passages: Sequence[AugmentedPassage], test_id: int) -> list[LoraWeights]:
+        """The adapters of the passages of question `test_id`.
+
+        Raises:
+            InputError: naming the passage whose adapter is missing or damaged.
+        """
+        loaded = [
+            self.store.load(key, f"the passage {passage.passage[:60]!r} of question {test_id}")
+            for key, passage in zip(self.keys(passages), passages, strict=True)
+        ]
+        return loaded or [self.base_weight]
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Answers batches of questions.
+
+    Args:
+        llm: The model.
+        prompts: The templates.
+        method: How passages are used.
+        max_new_tokens: Longest answer.
+        adapters: Needed by `prag` and `combine`.
+        with_cot: Ask for a chain of thought.
+        dataset: Whose worked examples to show.
+        precision: The trainer's, by name: an answer of another precision is another answer.
+    """
+
+    llm: LLM
+    prompts: PromptTemplates
+    method: InferenceMethod
+    max_new_tokens: int
+    adapters: Adapters | None = None
+    with_cot: bool = False
+    dataset: str = ""
+    precision: str = "32-true"
+
+    def answer(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        journal: Journal,
+        encoded: Sequence[Sequence[AugmentedPassage]] | None = None,
+    ) -> list[Row]:
+        """Rows of `predict.json`, unscored, with the seconds that each took.
+
+        Args:
+            batch: Questions with their passages.
+            journal: Answers that were given before are taken from it, and new ones put into it.
+            encoded: For each question the passages whose adapters are merged; unset means its own.
+        """
+        encoded = [record.passages for record in batch] if encoded is None else encoded
+        prompts = [self._prompt(record) for record in batch]
+        keys = [self._key(prompt, passages) for prompt, passages in zip(prompts, encoded, strict=True)]
+        missing = [i for i, key in enumerate(keys) if journal.get(key) is None]
+        if missing:
+            started = time.perf_counter()
+            merged, scaling = None, 1.0
+            if self._adapters is not None:
+                merged = [self._adapters.load(encoded[i], batch[i].question.test_id) for i in missing]
+                scaling = self._adapters.scaling
+            wanted = [prompts[i] for i in missing]
+            texts = generate(self.llm, wanted, self.max_new_tokens, adapters=merged, scaling=scaling)
+            seconds = (time.perf_counter() - started) / len(missing)
+            journal.add(
+                {"key": keys[i], "text": text, "seconds": seconds} for i, text in zip(missing, texts, strict=True)
+            )
+        return [_row(record, journal.get(key)) for record, key in zip(batch, keys, strict=True)]
+
+    @property
+    def _adapters(self) -> Adapters | None:
+        return self.adapters if uses_adapters(self.method) else None
+
+    def _prompt(self, record: AugmentedQuestion) -> list[int]:
+        passages = [p.passage for p in record.passages] if uses_passages(self.method) else []
+        question = record.question.question
+        return self.prompts.question_ids(
+            self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
+        )
+
+    def _key(self, prompt: list[int], passages: Sequence[AugmentedPassage]) -> str:
+        """Of everything that decides an answer."""
+        keys = [] if self._adapters is None else self._adapters.keys(passages)
+        content = [self.llm.fingerprint, self.precision, self.max_new_tokens, prompt, keys]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _row(record: AugmentedQuestion, entry: Json) -> Row:
+    question = record.question
+    answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
+    row: Row = {"test_id": question.test_id, "question": question.question, "answer": answer}
+    return {**row, "text": entry["text"], "seconds": entry["seconds"]}
