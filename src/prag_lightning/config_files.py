@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from prag_lightning.errors import InputError
+from prag_lightning.files import read_yaml
 
 _FLAGS = ("--config", "-c")
 
@@ -34,18 +33,7 @@ def with_bases(args: Sequence[str]) -> list[str]:
 def _chain(path: Path, above: tuple[Path, ...]) -> list[Path]:
     if path.resolve() in above:
         raise InputError("the configuration builds on itself", where=str(path), mend="Take it out of its own 'base'")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot read the configuration: {error.strerror}",
-            where=str(path),
-            mend="Give an existing file to --config",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the configuration is not YAML: {error}", where=str(path)) from error
-    if not isinstance(data, dict):
-        raise InputError("the configuration holds no settings", where=str(path), mend="Start from configs/demo.yaml")
+    data = read_yaml(path, "configuration", "Give an existing file to --config, such as configs/demo.yaml")
     base = data.get("base") or []
     chain: list[Path] = []
     for name in [base] if isinstance(base, str) else base:

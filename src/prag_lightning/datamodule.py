@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from lightning import LightningDataModule
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from prag_lightning.augment import AugmentSettings
 from prag_lightning.benchmarks import load_questions
+from prag_lightning.encode import PassageExamples
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json, safe_name
 from prag_lightning.llm import short_name
@@ -20,10 +21,17 @@ from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import RankBM25Retriever, Retriever
 
-if TYPE_CHECKING:
-    from prag_lightning.module import PragModule
-
 T = TypeVar("T")
+
+
+class Encoding(Protocol):
+    """What the data asks of the module that works on it."""
+
+    model_name: str
+
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PassageExamples]]:
+        """Groups of the passages whose adapters are missing."""
+        ...
 
 
 class PragDataModule(LightningDataModule):
@@ -219,9 +227,9 @@ class PragDataModule(LightningDataModule):
         return [list(ordered[i : i + self.batch_size]) for i in range(0, len(ordered), self.batch_size)]
 
     @property
-    def _module(self) -> PragModule:
+    def _module(self) -> Encoding:
         assert self.trainer is not None
-        return cast("PragModule", self.trainer.lightning_module)
+        return cast(Encoding, self.trainer.lightning_module)
 
     def _loader(self, batches: Sequence[list[Any]]) -> DataLoader[Any]:
         """A loader of this process's share; empty batches fill it up, since Lightning lets processes meet at every

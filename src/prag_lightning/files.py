@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import yaml
+
 from prag_lightning.errors import InputError
 from prag_lightning.records import Json
 
@@ -45,6 +47,24 @@ def read_json(path: Path, mend: str) -> Json:
         raise InputError(f"cannot read the file: {error.strerror}", where=str(path), mend=mend) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"the file is not JSON: {error}", where=str(path), mend=mend) from error
+
+
+def read_yaml(path: Path, what: str, mend: str) -> dict[str, Json]:
+    """Read a YAML file that holds a mapping; no tag in it makes an object.
+
+    Raises:
+        InputError: if it is missing, no YAML, or holds something else; `what` names its purpose and `mend` says what
+            to do.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the {what}: {error.strerror}", where=str(path), mend=mend) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"the {what} is not YAML: {error}", where=str(path)) from error
+    if not isinstance(data, dict):
+        raise InputError(f"the {what} holds no settings", where=str(path), mend=mend)
+    return data
 
 
 def safe_name(name: str, what: str) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from prag_lightning.errors import InputError
+from prag_lightning.files import read_yaml
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,20 +48,7 @@ class PromptTemplates:
         Raises:
             InputError: naming the file and the template or placeholder that is missing.
         """
-        try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"cannot read the prompt file: {error.strerror}",
-                where=str(path),
-                mend="Set data.prompts to a YAML file",
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"the prompt file is not YAML: {error}", where=str(path)) from error
-        if not isinstance(data, dict):
-            raise InputError(
-                "the prompt file holds no mapping", where=str(path), mend="Start from configs/prompts/default.yaml"
-            )
+        data = read_yaml(Path(path), "prompt file", "Set data.prompts to a file like configs/prompts/default.yaml")
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
         fewshot = data.get("fewshot") or {}
         if not isinstance(fewshot, dict):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prag_lightning.files import write_text
 from prag_lightning.records import Passage
-from prag_lightning.tiny.reasoning import TwoHopQuestion, bridge_question, comparison_question
+from prag_lightning.tiny.reasoning import ReasonedQuestion, bridge_question, comparison_question
 from prag_lightning.tiny.world import Entity, World
 
 SEED = 20
@@ -68,7 +68,7 @@ def _single_questions(world: World, count: int, taken: dict[str, Entity]) -> lis
 
 
 def _two_hop_questions(
-    world: World, draw: Callable[[World, str], TwoHopQuestion], count: int, taken: dict[str, Entity]
+    world: World, draw: Callable[[World, str], ReasonedQuestion], count: int, taken: dict[str, Entity]
 ) -> list[tuple[str, str]]:
     questions: list[tuple[str, str]] = []
     while len(questions) < count:

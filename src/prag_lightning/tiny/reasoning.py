@@ -1,4 +1,4 @@
-"""Questions that take two passages: one entity leads to another, or two are compared."""
+"""Questions with their reasoning: of one fact, of one entity that leads to another, and of two that are compared."""
 
 from __future__ import annotations
 
@@ -29,16 +29,24 @@ _WORDINGS = {"qa": 0, "test": 1}
 
 
 @dataclass(frozen=True)
-class TwoHopQuestion:
-    """A question, the two entities it takes, the reasoning and the answer."""
+class ReasonedQuestion:
+    """A question, the entities whose passages it takes, the reasoning and the answer."""
 
     question: str
-    entities: tuple[Entity, Entity]
+    entities: tuple[Entity, ...]
     chain_of_thought: str
     answer: str
 
 
-def bridge_question(world: World, wording: str) -> TwoHopQuestion:
+def single_question(world: World, wording: str) -> ReasonedQuestion:
+    """Ask for one fact."""
+    entity = world.entity()
+    attribute = world.rng.choice(entity.attributes)
+    thought = f"{full_answer(entity, attribute)} So the answer is {entity.facts[attribute]}"
+    return ReasonedQuestion(world.question(entity, attribute, wording), (entity,), thought, entity.facts[attribute])
+
+
+def bridge_question(world: World, wording: str) -> ReasonedQuestion:
     """Ask about a person who is named only by what they directed, founded or lead."""
     (kind, attribute), phrase = world.rng.choice(list(_BRIDGES.items()))
     end, questions = world.rng.choice(list(_BRIDGE_ENDS.items()))
@@ -47,10 +55,10 @@ def bridge_question(world: World, wording: str) -> TwoHopQuestion:
     who = phrase.format(name=first.name)
     thought = f"{full_answer(first, attribute)} {full_answer(person, end)} So the answer is {person.facts[end]}"
     question = questions[_WORDINGS[wording]].format(who=who)
-    return TwoHopQuestion(question, (first, person), thought, person.facts[end])
+    return ReasonedQuestion(question, (first, person), thought, person.facts[end])
 
 
-def comparison_question(world: World, wording: str) -> TwoHopQuestion:
+def comparison_question(world: World, wording: str) -> ReasonedQuestion:
     """Ask which of two is older, or whether two towns are in one country."""
     if world.rng.random() < 0.25:
         return _same_country(world, wording)
@@ -64,14 +72,14 @@ def comparison_question(world: World, wording: str) -> TwoHopQuestion:
         f"{earlier.facts[attribute]} is before {later.facts[attribute]}. So the answer is {earlier.name}"
     )
     question = questions[_WORDINGS[wording]].format(a=first.name, b=second.name)
-    return TwoHopQuestion(question, (first, second), thought, earlier.name)
+    return ReasonedQuestion(question, (first, second), thought, earlier.name)
 
 
-def _same_country(world: World, wording: str) -> TwoHopQuestion:
+def _same_country(world: World, wording: str) -> ReasonedQuestion:
     first = world.entity("town", must={"country": None})
     same = first.facts["country"] if world.rng.random() < 0.5 else None
     second = world.entity("town", must={"country": same})
     answer = "yes" if first.facts["country"] == second.facts["country"] else "no"
     thought = f"{full_answer(first, 'country')} {full_answer(second, 'country')} So the answer is {answer}"
     question = _SAME_COUNTRY[_WORDINGS[wording]].format(a=first.name, b=second.name)
-    return TwoHopQuestion(question, (first, second), thought, answer)
+    return ReasonedQuestion(question, (first, second), thought, answer)

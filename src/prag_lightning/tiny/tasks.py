@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from prag_lightning.prompts import PromptTemplates
-from prag_lightning.tiny.reasoning import TwoHopQuestion, bridge_question, comparison_question
+from prag_lightning.tiny.reasoning import ReasonedQuestion, bridge_question, comparison_question, single_question
 from prag_lightning.tiny.world import Entity, World
 
 DEMO_DATASET = "demo"
@@ -50,11 +50,11 @@ class Jobs:
         self.rng = world.rng
         self.max_passages = 3
         self._mixture: list[tuple[Callable[[], list[Job]], int]] = [
-            (self.answer_from_passages, 48),
-            (self.answer_by_heart, 14),
-            (self.reason, 13),
-            (self.rewrite, 12),
-            (self.write_qa_pairs, 18),
+            (self.answer_from_passages, 60),
+            (self.answer_by_heart, 10),
+            (self.reason, 14),
+            (self.rewrite, 10),
+            (self.write_qa_pairs, 14),
         ]
 
     def draw(self) -> list[Job]:
@@ -66,10 +66,11 @@ class Jobs:
     def answer_from_passages(self) -> list[Job]:
         """Questions about the entities of the same few passages, of which one now and then takes two."""
         two_hop = self._two_hop() if self.max_passages > 1 and self.rng.random() < 0.3 else None
-        entities = self._with_distractors(two_hop.entities if two_hop else [self.world.entity()])
-        passages = [self.world.passage(entity) for entity in entities]
+        sought = two_hop.entities if two_hop else [self.world.entity()]
+        entities = self._with_distractors(sought)
+        passages = self._passages(entities)
         asked = [(two_hop.question, two_hop.answer)] if two_hop else []
-        asked += [self._question(self.rng.choice(entities)) for _ in range(2 + 2 * len(entities))]
+        asked += [self._question(entity) for entity in (*sought * 2, *entities * 2)]
         return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
 
     def answer_by_heart(self) -> list[Job]:
@@ -79,15 +80,16 @@ class Jobs:
         return [Job(self._ask(question, shown), answer, 3.0) for question, answer in asked]
 
     def reason(self) -> list[Job]:
-        """Questions that take two passages, with a chain of thought below the same worked examples."""
+        """Questions with a chain of thought below the same worked examples; most take two passages."""
         jobs = []
         for _ in range(2):
-            two_hop = self._two_hop()
-            passages = [self.world.passage(entity) for entity in self._with_distractors(two_hop.entities)]
+            one_hop = self.rng.random() < 0.3
+            asked = single_question(self.world, self._wording()) if one_hop else self._two_hop()
+            passages = self._passages(self._with_distractors(asked.entities))
             ids = self.prompts.question_ids(
-                self.tokenizer, two_hop.question, passages, with_cot=True, dataset=DEMO_DATASET
+                self.tokenizer, asked.question, passages, with_cot=True, dataset=DEMO_DATASET
             )
-            jobs.append(Job(ids, two_hop.chain_of_thought))
+            jobs.append(Job(ids, asked.chain_of_thought))
         return jobs
 
     def rewrite(self) -> list[Job]:
@@ -111,24 +113,34 @@ class Jobs:
 
     def _question(self, entity: Entity) -> tuple[str, str]:
         attribute = self.rng.choice(entity.attributes)
-        question = self.world.question(entity, attribute, self.rng.choice(WORDING_SETS))
+        question = self.world.question(entity, attribute, self._wording())
         return question, entity.facts[attribute]
 
     def _ask(self, question: str, passages: Sequence[str]) -> list[int]:
         return self.prompts.question_ids(self.tokenizer, question, passages)
 
-    def _two_hop(self) -> TwoHopQuestion:
+    def _wording(self) -> str:
+        return self.rng.choice(WORDING_SETS)
+
+    def _two_hop(self) -> ReasonedQuestion:
         draw = self.rng.choice((bridge_question, comparison_question))
-        return draw(self.world, self.rng.choice(WORDING_SETS))
+        return draw(self.world, self._wording())
 
     def _with_distractors(self, entities: Sequence[Entity]) -> list[Entity]:
-        """These entities and others, mostly with names like theirs, in any order, `max_passages` at most."""
+        """These entities and others, mostly with names like theirs, `max_passages` at most: these first, as a retriever
+        ranks them, but now and then in any order."""
         shown = list(entities)
         for _ in range(self.rng.randint(0, max(0, self.max_passages - len(entities)))):
             like = self.rng.choice(entities)
-            shown.append(self.world.confusable(like) if self.rng.random() < 0.7 else self.world.entity())
-        self.rng.shuffle(shown)
+            shown.append(self.world.confusable(like) if self.rng.random() < 0.5 else self.world.entity())
+        if self.rng.random() < 0.4:
+            self.rng.shuffle(shown)
         return shown
+
+    def _passages(self, entities: Sequence[Entity]) -> list[str]:
+        """A passage each; in half of the prompts every sentence has the name, from which choosing is learnt first."""
+        pronouns = self.rng.choice((0.0, 0.7))
+        return [self.world.passage(entity, pronouns=pronouns) for entity in entities]
 
 
 def training_texts(world: World, prompts: PromptTemplates, entities: int) -> list[str]:

@@ -226,7 +226,9 @@ def _batches(jobs: Jobs, settings: TinySettings) -> Iterator[Batch]:
     waiting: list[Tree] = []
     while True:
         while sum(len(tree.ids) for tree in waiting) < _CHOICE * settings.rows * settings.row_length:
-            group = jobs.draw()
-            waiting.append(Tree.of([Example(job.prompt_ids, jobs.reply_ids(job), job.weight) for job in group]))
+            examples = [Example(job.prompt_ids, jobs.reply_ids(job), job.weight) for job in jobs.draw()]
+            tree = Tree.of(examples)
+            fits = len(tree.ids) <= settings.row_length
+            waiting += [tree] if fits else [Tree.of([example]) for example in examples]
         batch, waiting = pack(waiting, settings.rows, settings.row_length)
         yield batch

@@ -92,19 +92,20 @@ class World:
             return self.rng.choice(_VALUE_LISTS[attribute])
         return str(self.rng.choice(YEARS))
 
-    def passage(self, entity: Entity, unlike: str = "") -> str:
+    def passage(self, entity: Entity, unlike: str = "", pronouns: float = 0.7) -> str:
         """A sentence a fact, in order; the first has the entity's name, later ones often a pronoun.
 
         Args:
             entity: What it is about.
             unlike: A text whose sentences are not used again.
+            pronouns: The share of later sentences that begin with one, of those that can.
         """
         names, sentences = (entity.name, entity.pronoun), []
         for position, (attribute, value) in enumerate(entity.facts.items()):
             statements = WORDINGS[entity.kind][attribute].statements
             fresh = [s for s in statements if not any(s.format(name=name, value=value) in unlike for name in names)]
             statement = self.rng.choice(fresh)
-            short = position > 0 and statement.startswith("{name} ") and self.rng.random() < 0.7
+            short = position > 0 and statement.startswith("{name} ") and self.rng.random() < pronouns
             sentences.append(statement.format(name=names[short], value=value))
         return " ".join(sentences)
 
