@@ -231,6 +231,7 @@ def edit(config: Path, change) -> None:
         ("fit", ["--data.dataset", "../x"], "path"),
         ("test", ["--model.inference_method", "magic"], "magic"),
         ("fit", ["--model.model_name", "./no/such/model"], "no/such/model"),
+        ("fit", ["--model.model_name", "aug/nothing"], "aug/nothing"),
         ("fit", ["--data.data_type", "bridge"], "bridge"),
         ("fit", ["--data.sample", "0"], "sample"),
         ("fit", ["--data.topk", "0"], "topk"),
@@ -257,6 +258,14 @@ def test_mistakes_are_one_line_and_exit_code_2(config, capsys, stage, overrides,
     assert len(lines) == 1
     assert message in lines[0]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("content", ["", "id\ttext\ttitle\n", "id\ttext\ttitle\n1\t\tempty\n"])
+def test_augmenting_from_an_empty_corpus_is_a_mistake(config, capsys, tmp_path, content):
+    (tmp_path / "corpus.tsv").write_text(content, encoding="utf-8")
+    (tmp_path / "questions.json").write_text('[{"question": "Q", "answer": "A"}]', encoding="utf-8")
+    assert prag("augment", config, "--data.dataset=new", "--data.data_path=questions.json") == 2
+    assert "corpus.tsv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

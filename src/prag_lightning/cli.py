@@ -101,7 +101,7 @@ def main(args: list[str] | None = None) -> int:
     """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 when interrupted."""
     for message in _QUIET:
         warnings.filterwarnings("ignore", message)
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

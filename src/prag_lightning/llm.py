@@ -81,7 +81,7 @@ def load_llm(
         InputError: if there is no such model, or it cannot be loaded.
     """
     source = MODEL_IDS.get(model_name, model_name)
-    if source.startswith((".", "/")) or source.count("/") > 1 or Path(source).exists():
+    if _is_path(source):
         _check_folder(Path(source))
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
@@ -100,6 +100,19 @@ def load_llm(
     model.to(device=device, dtype=dtype)  # type: ignore[call-arg]
     model.eval()  # type: ignore[no-untyped-call]
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
+
+
+def _is_path(source: str) -> bool:
+    """Whether a name means a folder here rather than a hub id, which has one slash at most and no folder of its
+    owner's name."""
+    path = Path(source)
+    return (
+        path.is_absolute()
+        or source.startswith(".")
+        or len(path.parts) > 2
+        or path.exists()
+        or (len(path.parts) == 2 and path.parent.is_dir())
+    )
 
 
 def _check_folder(folder: Path) -> None:
