@@ -94,11 +94,8 @@ class PragModule(LightningModule):
             lora_rank, lora_alpha, learning_rate, num_train_epochs, per_device_train_batch_size
         )
         self.objective, self.block_size, self.group_tokens = objective, block_size, group_tokens
-        self.max_new_tokens, self.answer_extraction, self.adapters_from = (
-            max_new_tokens,
-            answer_extraction,
-            adapters_from,
-        )
+        self.max_new_tokens, self.answer_extraction = max_new_tokens, answer_extraction
+        self.adapters_from = adapters_from
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
         self.offline_root, self.output_root = Path(offline_root), Path(output_root)
 
