@@ -39,10 +39,14 @@ def augment_dataset(data: PragDataModule, model_name: str, make_augmenter: Calla
     found = data.retriever.search([q.question for q in todo], data.topk + data.augment_settings.extra_candidates)
     candidates = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
     records = augment_questions(todo, candidates, data.topk, make_augmenter(folder))
+    changed = set()
     for (split, _), record in zip(missing, records, strict=True):
-        kept[split][record.question.test_id] = record
+        if kept[split].get(record.question.test_id) != record:
+            kept[split][record.question.test_id] = record
+            changed.add(split)
     for split, by_id in kept.items():
-        write_json(folder / f"{split}.json", [by_id[test_id].to_json(name) for test_id in sorted(by_id)])
+        if split in changed:
+            write_json(folder / f"{split}.json", [by_id[test_id].to_json(name) for test_id in sorted(by_id)])
         short = sum(len(record.passages) < data.topk for record in by_id.values())
         note = f"; {short} have fewer than {data.topk} passages" if short else ""
         print(f"{len(by_id)} questions in {folder / split}.json{note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -11,7 +12,7 @@ from prag_lightning.answer import generate
 from prag_lightning.augment import RowSampler, parse_qa_pairs
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe
 from prag_lightning.errors import InputError
-from prag_lightning.examples import ExampleBuilder
+from prag_lightning.examples import ExampleBuilder, Objective
 from prag_lightning.llm import LLM
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.stack import LoraWeights
@@ -42,6 +43,23 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Entities, the adapters of their passages, and what these took.
+
+    Args:
+        entities: One a passage.
+        weights: An adapter each.
+        scaling: alpha / r.
+        seconds: Of training, a passage.
+    """
+
+    entities: Sequence[Entity]
+    weights: Sequence[LoraWeights]
+    scaling: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class _Asked:
     """A question, its answer, and what stands in the prompt and in the weights."""
 
@@ -68,7 +86,13 @@ class Evaluation:
 
     def run(self, demo: Demo) -> list[Result]:
         """Try every job."""
-        return [*self.demo_questions(demo), self.by_heart(), *self.adapters(), *self.qa_pairs(), self.rewrites()]
+        return [
+            *self.demo_questions(demo),
+            self.by_heart(),
+            *self.adapters(self.encode()),
+            *self.qa_pairs(),
+            self.rewrites(),
+        ]
 
     def demo_questions(self, demo: Demo) -> list[Result]:
         """EM on the demo without passages, and with the first three that BM25 finds."""
@@ -94,14 +118,19 @@ class Evaluation:
         entities = self.known[: self.cases]
         return self._exact_matches("entities known by heart", [each for e in entities for each in self._facts(e)])
 
-    def adapters(self) -> list[Result]:
-        """EM without passages on unseen entities, with the adapter of the passage, another's, and three added."""
-        augmented = [(entity, self.world.augmented(entity)) for entity in self._entities()]
-        builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective="closed_book")
-        encoder = Encoder(self.llm, random_adapter(self.llm.stack, RECIPE.lora_rank, 0), RECIPE)
-        group = [PassageExamples(entity.name, tuple(builder.build(passage))) for entity, passage in augmented]
-        own = [encoded.weights for encoded in encoder.encode(group)]
-        entities = [entity for entity, _ in augmented]
+    def encode(self, recipe: TrainingRecipe = RECIPE, objective: Objective = "closed_book") -> Encoded:
+        """Train an adapter for each of some unseen entities, of perfect rewrites and QA pairs."""
+        entities = self._entities()
+        builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective=objective)
+        encoder = Encoder(self.llm, random_adapter(self.llm.stack, recipe.lora_rank, 0), recipe)
+        group = [PassageExamples(e.name, tuple(builder.build(self.world.augmented(e)))) for e in entities]
+        started = time.perf_counter()
+        weights = [encoded.weights for encoded in encoder.encode(group)]
+        return Encoded(entities, weights, recipe.scaling, (time.perf_counter() - started) / len(group))
+
+    def adapters(self, encoded: Encoded) -> list[Result]:
+        """EM without passages on encoded entities, with the adapter of the passage, another's, and three added."""
+        own = encoded.weights
         neighbours = {
             "its own adapter": [[weights] for weights in own],
             "another passage's adapter": [[own[i - 1]] for i in range(len(own))],
@@ -109,7 +138,9 @@ class Evaluation:
         }
         return [
             self._exact_matches(
-                name, [each for e, weights in zip(entities, rows, strict=True) for each in self._facts(e, weights)]
+                name,
+                [each for e, weights in zip(encoded.entities, rows, strict=True) for each in self._facts(e, weights)],
+                scaling=encoded.scaling,
             )
             for name, rows in neighbours.items()
         ]
@@ -153,7 +184,9 @@ class Evaluation:
             for attribute, value in entity.facts.items()
         ]
 
-    def _exact_matches(self, job: str, asked: Sequence[_Asked], *, with_cot: bool = False) -> Result:
+    def _exact_matches(
+        self, job: str, asked: Sequence[_Asked], *, with_cot: bool = False, scaling: float = 1.0
+    ) -> Result:
         matches: list[float] = []
         for batch in _batches(asked):
             ids = [
@@ -167,7 +200,7 @@ class Evaluation:
                 ids,
                 _LONG_TOKENS if with_cot else _DIRECT_TOKENS,
                 adapters=[each.adapters for each in batch] if batch[0].adapters else None,
-                scaling=RECIPE.scaling,
+                scaling=scaling,
             )
             matches += [
                 float(evaluate(text, each.answer, with_cot)["em"]) for text, each in zip(texts, batch, strict=True)

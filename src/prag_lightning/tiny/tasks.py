@@ -41,20 +41,28 @@ class Jobs:
         known: Entities that are asked about without passages, again and again: what the model is to know by heart.
         prompts: The pipeline's templates.
         tokenizer: Makes ids of them.
+        choosing: Practise choosing among passages about things of one kind above all, the last skill to be learnt.
     """
 
     def __init__(
-        self, world: World, known: Sequence[Entity], prompts: PromptTemplates, tokenizer: PreTrainedTokenizerBase
+        self,
+        world: World,
+        known: Sequence[Entity],
+        prompts: PromptTemplates,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        choosing: bool = False,
     ) -> None:
         self.world, self.known, self.prompts, self.tokenizer = world, known, prompts, tokenizer
         self.rng = world.rng
         self.max_passages = 3
+        self.choosing = choosing
         self._mixture: list[tuple[Callable[[], list[Job]], int]] = [
-            (self.answer_from_passages, 60),
+            (self.answer_from_passages, 120 if choosing else 60),
             (self.answer_by_heart, 10),
             (self.reason, 14),
-            (self.rewrite, 10),
-            (self.write_qa_pairs, 14),
+            (self.rewrite, 8 if choosing else 10),
+            (self.write_qa_pairs, 10 if choosing else 14),
         ]
 
     def draw(self) -> list[Job]:
@@ -130,9 +138,13 @@ class Jobs:
         """These entities and others, mostly with names like theirs, `max_passages` at most: these first, as a retriever
         ranks them, but now and then in any order."""
         shown = list(entities)
-        for _ in range(self.rng.randint(0, max(0, self.max_passages - len(entities)))):
+        most = max(0, self.max_passages - len(entities))
+        for _ in range(most if self.choosing else self.rng.randint(0, most)):
             like = self.rng.choice(entities)
-            shown.append(self.world.confusable(like) if self.rng.random() < 0.5 else self.world.entity())
+            if self.rng.random() < 0.5:
+                shown.append(self.world.confusable(like))
+            else:
+                shown.append(self.world.entity(like.kind if self.choosing else None))
         if self.rng.random() < 0.4:
             self.rng.shuffle(shown)
         return shown
