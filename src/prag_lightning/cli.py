@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils.logging import disable_progress_bar
 
 from prag_lightning.config_files import with_bases
@@ -98,7 +99,7 @@ class PragCLI(LightningCLI):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 when interrupted."""
+    """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 and 143 when interrupted and terminated."""
     for message in _QUIET:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):
@@ -118,6 +119,8 @@ def main(args: list[str] | None = None) -> int:
         )
     except PragError as error:
         return _failed(error, error.exit_code, str(error))
+    except SIGTERMException as error:
+        return _failed(error, 143, "terminated. Run the same command again to go on from here")
     except (KeyboardInterrupt, SystemExit) as error:
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -59,6 +59,7 @@ class Jobs:
         self.choosing = choosing
         self._mixture: list[tuple[Callable[[], list[Job]], int]] = [
             (self.answer_from_passages, 120 if choosing else 60),
+            (self.choose_among_statements, 200 if choosing else 0),
             (self.answer_by_heart, 10),
             (self.reason, 14),
             (self.rewrite, 8 if choosing else 10),
@@ -79,6 +80,20 @@ class Jobs:
         passages = self._passages(entities)
         asked = [(two_hop.question, two_hop.answer)] if two_hop else []
         asked += [self._question(entity) for entity in (*sought * 2, *entities * 2)]
+        return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
+
+    def choose_among_statements(self) -> list[Job]:
+        """Questions about one attribute of two or three things of a kind, each passage a single statement."""
+        first = self.world.entity()
+        attribute = self.rng.choice(first.attributes)
+        entities = [first]
+        for _ in range(self.rng.randint(1, 2)):
+            name = self.world.confusable(first).name if self.rng.random() < 0.5 else None
+            entities.append(self.world.entity(first.kind, name=name, must={attribute: None}))
+        self.rng.shuffle(entities)
+        stated = [replace(entity, facts={attribute: entity.facts[attribute]}) for entity in entities]
+        passages = [self.world.passage(entity) for entity in stated]
+        asked = [self._question(entity) for entity in stated * 2]
         return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
 
     def answer_by_heart(self) -> list[Job]:
