@@ -47,7 +47,7 @@ def _plan(options: argparse.Namespace) -> tuple[TinySettings, TrainingRecord]:
     settings, earlier = SMOKE if options.smoke else TinySettings(), TrainingRecord(())
     if options.resume:
         settings, earlier = read_record(options.out)
-    given = {name: getattr(options, name) for name in ("minutes", "steps", "seed", "learning_rate", "choosing")}
+    given = {name: getattr(options, name) for name in ("minutes", "steps", "seed", "learning_rate")}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     return settings, replace(earlier, commands=(*earlier.commands, shlex.join(["python", *sys.argv])))
 
@@ -60,7 +60,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="finish training after so many steps")
     parser.add_argument("--seed", type=int, help="decides world, weights and order")
     parser.add_argument("--learning-rate", type=float, help="at its peak")
-    parser.add_argument("--choosing", action="store_true", default=None, help="practise choosing above all")
     parser.add_argument("--resume", action="store_true", help="go on with the training whose model is in --out")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--cases", type=int, default=100, help="questions, passages or entities to try each job on")

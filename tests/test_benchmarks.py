@@ -36,7 +36,8 @@ def test_2wikimultihopqa_with_aliases(real_data, tmp_path):
         expected = (row["answer"],) if row["answer_id"] is None else (row["answer"], "alias one", "alias two")
         assert question.answers == expected
         assert question.type == row["type"]
-        assert question.golden_passages
+        contexts = {title: " ".join(sentences) for title, sentences in row["context"]}
+        assert question.golden_passages == tuple(contexts[t] for t in contexts if t in dict(row["supporting_facts"]))
 
 
 def test_popqa_with_lists_inside_fields(real_data):
@@ -84,8 +85,11 @@ def test_questions_without_answers_are_read_when_asked_for(tmp_path):
         ("hotpotqa", "hotpot_dev_distractor_v1.json", '[{"question": "a", "answer": "b", "context": []}]', "'type'"),
         ("popqa", "popQA.tsv", "id\tquestion\tobj\to_aliases\n1\tq\to\t__import__('os')\n", "o_aliases"),
         ("popqa", "popQA.tsv", "id\tquestion\n1\tq\n", "o_aliases"),
+        ("popqa", "popQA.tsv", 'id\tquestion\tobj\to_aliases\n1\tq\to\t"""abc"""\n', "o_aliases"),
+        ("popqa", "popQA.tsv", "id\tquestion\tobj\to_aliases\n1\tq\to\t5\n", "o_aliases"),
         ("popqa", "popQA.tsv", "", "no question"),
         ("complexwebquestions", "ComplexWebQuestions_dev.json", '[{"question": "a", "answers": []}]', "'answers'"),
+        ("complexwebquestions", "ComplexWebQuestions_dev.json", '[{"question": "a", "answers": ["b"]}]', "row 0"),
     ],
 )
 def test_mistakes_name_file_and_row(tmp_path, dataset, name, content, message):
@@ -93,6 +97,25 @@ def test_mistakes_name_file_and_row(tmp_path, dataset, name, content, message):
     with pytest.raises(InputError, match=message) as caught:
         load_questions(dataset, str(tmp_path))
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[]", b'{"Q_id": "Q1"}', b'{"Q_id": "Q1", "aliases": "abc"}'])
+def test_mistakes_in_the_aliases_name_their_file(tmp_path, content):
+    row = {"_id": "x", "question": "a", "answer": "b", "answer_id": "Q1", "type": "t"}
+    (tmp_path / "dev.json").write_text(json.dumps([row | {"context": [], "supporting_facts": []}]), encoding="utf-8")
+    (tmp_path / "id_aliases.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"id_aliases\.json"):
+        load_questions("2wikimultihopqa", str(tmp_path))
+
+
+def test_golden_passages_are_the_contexts_named_with_sentences_apart(tmp_path):
+    row = {"question": "a", "answer": "b", "type": "t", "supporting_facts": [["Y", 0], ["Y", 1]]}
+    row["context"] = [["X", ["No."]], ["Y", ["One.", " Two.", "Three. "]]]
+    (tmp_path / "dev.json").write_text(json.dumps([row]), encoding="utf-8")
+    for dataset in ("hotpotqa", "2wikimultihopqa"):
+        (question,) = load_questions(dataset, str(tmp_path / "dev.json"))["t"]
+        assert question.golden_passages == ("One. Two. Three.",)
+        assert question.qid is None
 
 
 def test_unknown_dataset_names_the_known():

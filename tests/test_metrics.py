@@ -56,6 +56,8 @@ def test_each_score_is_the_best_over_the_aliases_by_itself():
         ("J. R. Tolkien wrote.", "J. R. Tolkien wrote"),
         ("Rome\nOslo", "Rome"),
         ("3.5", "3.5"),
+        ("No. It is not", "No"),
+        ("Mt. Everest. It is", "Mt. Everest"),
         ("", ""),
     ],
 )

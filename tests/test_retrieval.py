@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from prag_lightning.corpus import CorpusReader
 from prag_lightning.errors import InputError
 from prag_lightning.records import Passage
-from prag_lightning.retrieval import RankBM25Retriever, Tokenisation
+from prag_lightning.retrieval import RankBM25Retriever, Retriever, Tokenisation
 
 ROWS = 'id\ttext\ttitle\n1\t"He said ""hello"" to all."\tGreeting\n2\tplain text\tOther\n'
 
@@ -38,6 +39,20 @@ def test_bad_rows_are_counted_and_named(tmp_path):
     reader = CorpusReader(path)
     assert [(p.id, p.text) for p in reader] == [("1", "a"), ("7", "b")]
     assert reader.bad_row_count == 3
+
+
+def test_an_unclosed_quote_costs_its_own_row(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(ROWS + '3\t"never closed\tx\n' + "".join(f"{i}\ttext\tx\n" for i in range(4, 50)) + '50\t"q"\tx\n')
+    reader = CorpusReader(path)
+    assert [int(p.id) for p in reader] == [1, 2, *range(4, 51)]
+    assert reader.bad_rows == ["row 4: 2 columns instead of 3"]
+
+
+def test_byte_order_mark_is_no_part_of_the_corpus(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(ROWS, encoding="utf-8-sig")
+    assert len(list(CorpusReader(path))) == 2
 
 
 @pytest.mark.parametrize(
@@ -77,11 +92,29 @@ def test_search_finds_by_text_and_title_each_text_once():
     assert none == []
     assert [hit.score for hit in oslo] == sorted((hit.score for hit in oslo), reverse=True)
     assert len(retriever.search(["Oslo harbour Rome ice"], 100)[0]) == 3
+    assert retriever.search(["Oslo"], 0) == retriever.search(["Oslo"], -1) == [[]]
 
 
 def test_tokenisation_is_a_setting():
     assert Tokenisation()("The Harbours' BOATS") == ["harbour", "boat"]
     assert Tokenisation(stop_words=False, stemmer=None)("The Harbours") == ["the", "harbours"]
+    with pytest.raises(InputError, match="english"):
+        Tokenisation(stemmer="klingon")
+
+
+class Stage:
+    def __init__(self, retriever: Retriever):
+        self.retriever = retriever
+
+
+def test_a_configuration_can_name_the_corpus_file(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(ROWS, encoding="utf-8")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Stage, "stage", sub_configs=True)
+    setting = {"class_path": "prag_lightning.retrieval.RankBM25Retriever", "init_args": {"corpus": str(path)}}
+    stage = parser.instantiate(parser.parse_object({"stage": {"retriever": setting}})).stage
+    assert [hit.passage.id for hit in stage.retriever.search(["greetings"], 3)[0]] == ["1"]
 
 
 def test_empty_corpus_is_named():

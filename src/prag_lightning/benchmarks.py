@@ -23,8 +23,7 @@ def load_questions(dataset: str, data_path: str | None = None, *, require_answer
     Args:
         dataset: A benchmark's name, or any other for plain JSON: a list of `{"question": str, "answer": str | [str]}`.
         data_path: The file, or the folder it is in; unset means data/{dataset} for a benchmark. A folder of plain
-            JSON files is a
-            dataset with a split a file.
+            JSON files is a dataset with a split a file.
         require_answers: Whether a plain question without an answer is a mistake.
 
     Raises:
@@ -65,7 +64,7 @@ def _hotpotqa(path: Path) -> Splits:
                 number,
                 _text(row, "question", f"{path}, row {number}"),
                 (_text(row, "answer", f"{path}, row {number}"),),
-                str(row.get("_id")),
+                _id(row, "_id"),
                 _text(row, "type", f"{path}, row {number}"),
                 _golden_passages(row, f"{path}, row {number}"),
             )
@@ -88,7 +87,7 @@ def _2wikimultihopqa(path: Path) -> Splits:
                 number,
                 _text(row, "question", where),
                 tuple(dict.fromkeys(answers)),
-                str(row.get("_id")),
+                _id(row, "_id"),
                 _text(row, "type", where),
                 _golden_passages(row, where),
             )
@@ -98,20 +97,35 @@ def _2wikimultihopqa(path: Path) -> Splits:
 
 def _id_aliases(path: Path) -> dict[str, list[str]]:
     aliases: dict[str, list[str]] = {}
+    number = 0
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                row = json.loads(line)
-                aliases[str(row["Q_id"])] = [str(alias) for alias in row["aliases"] if str(alias).strip()]
+                if line.strip():
+                    row = json.loads(line)
+                    aliases[str(row["Q_id"])] = [alias for alias in map(str, _aliases(row["aliases"])) if alias.strip()]
     except OSError as error:
         raise InputError(
             f"cannot read the aliases: {error.strerror}",
             where=str(path),
             mend="2WikiMultihopQA publishes it beside dev.json",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"the aliases are not UTF-8: {error}", where=f"{path}, after line {number}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError("not a row with 'Q_id' and 'aliases'", where=f"{path}, line {number}") from error
     return aliases
+
+
+def _aliases(value: Json) -> list[Json]:
+    """A list as it is, and `None` as an empty one.
+
+    Raises:
+        ValueError: for anything else, so that a lone string is not taken for its letters.
+    """
+    if value is not None and not isinstance(value, list):
+        raise ValueError(f"not a list but {value!r}")
+    return value or []
 
 
 def _popqa(path: Path) -> Splits:
@@ -122,8 +136,8 @@ def _popqa(path: Path) -> Splits:
             for number, row in enumerate(csv.DictReader(file, delimiter="\t")):
                 where = f"{path}, row {number}"
                 try:
-                    aliases = json.loads(row["o_aliases"])
-                except (KeyError, TypeError, ValueError) as error:
+                    aliases = _aliases(json.loads(row["o_aliases"]))
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise InputError("'o_aliases' is no JSON list", where=where) from error
                 answers = dict.fromkeys(answers_from_json([_text(row, "obj", where), *aliases], where))
                 questions.append(Question(number, _text(row, "question", where), tuple(answers), row.get("id")))
@@ -140,9 +154,14 @@ def _complexwebquestions(path: Path) -> Splits:
         where = f"{path}, row {number}"
         if not isinstance(row.get("answers"), list) or not row["answers"]:
             raise InputError("no list 'answers'", where=where)
-        names = [name for answer in row["answers"] for name in (answer.get("answer"), *answer.get("aliases", ()))]
+        try:
+            names = [
+                name for answer in row["answers"] for name in (answer.get("answer"), *_aliases(answer.get("aliases")))
+            ]
+        except (AttributeError, ValueError) as error:
+            raise InputError("'answers' holds no objects with 'answer' and 'aliases'", where=where) from error
         answers = dict.fromkeys(answers_from_json([name for name in names if name], where))
-        questions.append(Question(number, _text(row, "question", where), tuple(answers), str(row.get("ID"))))
+        questions.append(Question(number, _text(row, "question", where), tuple(answers), _id(row, "ID")))
     return {TOTAL: questions}
 
 
@@ -179,12 +198,23 @@ def _by_type(questions: list[Question]) -> Splits:
 
 
 def _golden_passages(row: Mapping[str, Json], where: str) -> tuple[str, ...]:
-    """The texts of the contexts that `supporting_facts` names, in the order of the contexts."""
+    """The texts of the contexts that `supporting_facts` names, in the order of the contexts.
+
+    Sentences are joined by one space: HotpotQA's begin with it, 2WikiMultihopQA's do not.
+    """
     try:
         titles = {title for title, _ in row["supporting_facts"]}
-        return tuple("".join(sentences) for title, sentences in row["context"] if title in titles)
-    except (KeyError, TypeError, ValueError) as error:
+        return tuple(
+            " ".join(sentence.strip() for sentence in sentences if sentence.strip())
+            for title, sentences in row["context"]
+            if title in titles
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("'context' or 'supporting_facts' is missing or malformed", where=where) from error
+
+
+def _id(row: Mapping[str, Json], key: str) -> str | None:
+    return None if row.get(key) is None else str(row[key])
 
 
 def _text(row: Mapping[str, Json], key: str, where: str) -> str:

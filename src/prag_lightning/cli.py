@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from jsonargparse import DefaultHelpFormatter
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils.logging import disable_progress_bar
@@ -57,6 +58,15 @@ class _Parser(LightningArgumentParser):
         """Print the message in the shape of all errors, and end with exit code 2."""
         _print_error(" ".join(message.split()) + " (see --help)")
         sys.exit(2)
+
+
+class _SaveConfigWithLogs(SaveConfigCallback):
+    """Keeps the resolved configuration beside a run's logs; a run without logs leaves nothing behind."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it, if there is a place for it."""
+        if trainer.logger is not None:
+            super().setup(trainer, pl_module, stage)
 
 
 class PragCLI(LightningCLI):
@@ -113,6 +123,7 @@ def main(args: list[str] | None = None) -> int:
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=42,
             auto_configure_optimizers=False,
+            save_config_callback=_SaveConfigWithLogs,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "prag", "description": DESCRIPTION},
             args=with_bases(sys.argv[1:] if args is None else args),

@@ -22,8 +22,8 @@ class CorpusReader:
     """Reads a corpus in a stream; rows that are no passage are counted and named, the others go on.
 
     Args:
-        path: `.tsv` with a header and the columns id, text, title, as DPR publishes; or `.jsonl` with these keys, where
-            `contents` may stand for `text`. Either may be gzipped (`.gz`).
+        path: `.tsv` with a header and the columns id, text, title, as DPR publishes, a line a passage; or `.jsonl`
+            with these keys, where `contents` may stand for `text`. Either may be gzipped (`.gz`).
 
     Attributes:
         bad_rows: The first few rows that were skipped, each with its number and reason.
@@ -64,19 +64,21 @@ class CorpusReader:
 
     def _open(self) -> IO[str]:
         if self.path.suffix == ".gz":
-            return gzip.open(self.path, "rt", encoding="utf-8", newline="")
-        return self.path.open(encoding="utf-8", newline="")
+            return gzip.open(self.path, "rt", encoding="utf-8-sig")
+        return self.path.open(encoding="utf-8-sig")
 
     def _tsv(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
-        rows = csv.reader(file, delimiter="\t")
-        header = [name.strip().lower() for name in next(self._records(rows), [])]
+        header = [name.strip().lower() for name in self._cells(1, file.readline()) or []]
         if header[:2] != ["id", "text"]:
             raise InputError(
                 f"the first row is {header[:3]}",
                 where=str(self.path),
                 mend="It must name the columns id, text and title",
             )
-        for number, cells in enumerate(self._records(rows), 2):
+        for number, line in enumerate(file, 2):
+            cells = self._cells(number, line)
+            if cells is None:
+                continue
             if len(cells) != len(header):
                 self._skip(number, f"{len(cells)} columns instead of {len(header)}")
             elif not cells[1].strip():
@@ -85,14 +87,13 @@ class CorpusReader:
                 title = cells[header.index("title")] if "title" in header else ""
                 yield number, Passage(cells[1].strip(), cells[0], title)
 
-    def _records(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:
-        while True:
-            try:
-                yield next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                self._skip(-1, str(error))
+    def _cells(self, number: int, line: str) -> list[str] | None:
+        """The cells of one line, alone: a quote that is never closed costs its own row and none after it."""
+        try:
+            return next(csv.reader([line.rstrip("\n")], delimiter="\t"), [])
+        except csv.Error as error:
+            self._skip(number, str(error))
+            return None
 
     def _jsonl(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
         for number, line in enumerate(file, 1):
@@ -105,12 +106,13 @@ class CorpusReader:
             if not isinstance(text, str) or not text.strip():
                 self._skip(number, "no text")
             else:
-                yield number, Passage(text.strip(), str(value.get("id", number)), str(value.get("title") or ""))
+                key = number if value.get("id") is None else value["id"]
+                yield number, Passage(text.strip(), str(key), str(value.get("title") or ""))
 
     def _skip(self, number: int, reason: str) -> None:
         self.bad_row_count += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
-            self.bad_rows.append(f"row {number}: {reason}" if number > 0 else reason)
+            self.bad_rows.append(f"row {number}: {reason}")
 
 
 def read_corpus(path: str | Path) -> list[Passage]:

@@ -16,7 +16,9 @@ Extraction = Literal["paper", "full"]
 
 _COT_MARK = "the answer is"
 _CLASS_ANSWERS = frozenset({"yes", "no", "noanswer"})
-_SENTENCE_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:St|Dr|Mr|Ms|Jr|Sr|vs|No))(?<!\bMrs)\.(?=\s+[A-Z\"'(]|\s*$)")
+_SENTENCE_END = re.compile(
+    r"(?<!\b[A-Za-z])(?<!\b(?:St|Mt|Dr|Mr|Ms|Jr|Sr|vs))(?<!\b(?:Mrs|Gen))\.(?=\s+[A-Z\"'(]|\s*$)"
+)
 
 
 def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "paper") -> str:
@@ -26,10 +28,8 @@ def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "
         text: What the model wrote after the assistant's prefix.
         with_cot: Take what follows the first "the answer is", if it is there.
         extraction: `paper` strips and cuts at the first full stop, then line break, then comma. `full` keeps the
-            first line and
-            cuts it where a sentence ends: at a full stop before white space and a capital, or at the end, that does
-            not follow a
-            single letter or a title such as "St".
+            first line and cuts it where a sentence ends: at a full stop before white space and a capital, or at the
+            end, that does not follow a single letter or a title such as "St" ("No." ends a sentence: it is an answer).
     """
     if with_cot and _COT_MARK in text:
         text = text.split(_COT_MARK, 1)[1]
@@ -111,7 +111,7 @@ class AnswerScores(Metric):
     def __init__(self, with_cot: bool = False, answer_extraction: Extraction = "paper") -> None:
         super().__init__()
         self.with_cot, self.answer_extraction = with_cot, answer_extraction
-        self.add_state("sums", torch.zeros(len(self.NAMES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(len(self.NAMES)), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, texts: Sequence[str], answers: Sequence[str | Sequence[str]]) -> None:

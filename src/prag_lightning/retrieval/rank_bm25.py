@@ -20,7 +20,7 @@ class RankBM25Retriever:
     """Okapi BM25 over title and text; the corpus is read at the first search.
 
     Args:
-        corpus: A corpus file, or passages.
+        corpus: A corpus file, or passages. (`Path` in the type also keeps jsonargparse from reading the file itself.)
         tokenisation: How text becomes words.
         k1: How fast a word's repetition stops to count.
         b: How much long passages are held back.
@@ -28,7 +28,7 @@ class RankBM25Retriever:
 
     def __init__(
         self,
-        corpus: str | Sequence[Passage],
+        corpus: str | Path | Sequence[Passage],
         tokenisation: Tokenisation = Tokenisation(),  # noqa: B008  frozen, so sharing it is safe
         k1: float = 1.5,
         b: float = 0.75,
@@ -51,7 +51,7 @@ class RankBM25Retriever:
         scores: NDArray[np.float64] = bm25.get_scores(words)
         hits: dict[str, Hit] = {}
         for place in np.argsort(-scores, kind="stable"):
-            if len(hits) == k:
+            if len(hits) >= k:
                 break
             if any(word in bm25.doc_freqs[place] for word in words):
                 passage = self._passages[place]
@@ -60,8 +60,7 @@ class RankBM25Retriever:
 
     def _index(self) -> BM25Okapi:
         if self._bm25 is None:
-            is_file = isinstance(self.corpus, (str, Path))
-            self._passages = read_corpus(self.corpus) if is_file else list(self.corpus)  # type: ignore[arg-type]
+            self._passages = read_corpus(self.corpus) if isinstance(self.corpus, (str, Path)) else list(self.corpus)
             if not self._passages:
                 raise InputError("the corpus holds no passage", where="data.corpus", mend="Give at least one passage")
             words = [self.tokenisation(f"{passage.title} {passage.text}") for passage in self._passages]

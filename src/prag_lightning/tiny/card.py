@@ -29,7 +29,10 @@ and with the prompts of `configs/prompts/default.yaml` alone: it is of no use fo
 | optimiser | Muon for the matrices in the layers, AdamW for the rest; cosine decay from {learning_rate:g} |
 | seed | {seed} |
 
-With `--minutes` the learning rate follows the clock, so another machine takes another number of steps.
+With `--minutes` the learning rate follows the clock, so another machine takes another number of steps. The runs
+above were of three states of the script: the mixture of jobs was changed before the last (the sought passage first in
+more prompts, half of them without pronouns, one-hop chains of thought), and each began with a fresh optimiser. So these
+weights are not what one run of today's script gives.
 
 **Data.** Nothing but text made by `prag_lightning.tiny`. The world has people, films, companies and towns with
 invented names; a passage states three facts about one of them. Values are names, years from {first_year} to
@@ -45,14 +48,26 @@ of the demo. The model meets both kinds in training, about other entities, as an
 asking; when it writes QA pairs it uses the first kind only. So an adapter is never trained on the wording that the
 demo asks in.
 
+The mixture's last change followed from looking at errors on an earlier draw of the demo's questions; the demo was drawn
+anew, with another seed, after training had ended.
+
+## What it does badly
+
+It copies a value from the right passage, but hardly chooses among passages about things of one kind by their names:
+with the passages in random order it is little better than guessing which of them is meant. So more passages in the
+prompt make it worse, and questions that compare two entities are near guessing. The demo therefore takes one passage a
+question.
+
 ## What it can do
 
 Greedy decoding and exact match; QA pairs and rewrites are sampled at temperature 0.7 from the best 50 tokens. The first
-rows are the demo's questions with the first three passages of BM25, the others newly drawn entities of the demo's side
+rows are the demo's questions with the passages that BM25 finds first, the others newly drawn entities of the demo's side
 in the demo's wordings. Adapters: rank {rank}, alpha {alpha}, learning rate {adapter_rate:g}, {epochs} epochs over the
 three QA pairs asked without the passage, loss on the answer.
 
 {results}
+
+How the demo's adapters were chosen, and what the published recipe gives with this model: [SWEEP.md](SWEEP.md).
 """
 
 

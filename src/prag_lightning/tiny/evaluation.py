@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from prag_lightning.tiny.tasks import DEMO_DATASET
 from prag_lightning.tiny.world import Entity, World
 
 TOPK = 3
-RECIPE = TrainingRecipe(lora_rank=8, lora_alpha=16, learning_rate=3e-3, num_train_epochs=4)
+RECIPE = TrainingRecipe(lora_rank=2, lora_alpha=4, learning_rate=3e-3, num_train_epochs=8)
 """What adapters are tried with: far more steps than a model of billions of parameters needs."""
 _BATCH = 50
 _TEMPERATURE, _SAMPLE_TOP_K = 0.7, 50
@@ -95,7 +95,7 @@ class Evaluation:
         ]
 
     def demo_questions(self, demo: Demo) -> list[Result]:
-        """EM on the demo without passages, and with the first three that BM25 finds."""
+        """EM on the demo without passages, with the first that BM25 finds, and with the first three."""
         retriever = RankBM25Retriever(demo.passages)
         results = []
         for split, pairs in demo.questions.items():
@@ -108,6 +108,8 @@ class Evaluation:
             found_answers = [answer_presence(" ".join(each.passages), each.answer) for each in shown]
             results.append(Result(f"{split}: the answer stands in the passages", len(shown), mean(found_answers)))
             results.append(self._exact_matches(f"{split}: no passages", asked))
+            first = [replace(each, passages=each.passages[:1]) for each in shown]
+            results.append(self._exact_matches(f"{split}: the first passage", first))
             results.append(self._exact_matches(f"{split}: three passages", shown))
             if split != "single":
                 results.append(self._exact_matches(f"{split}: three passages, chain of thought", shown, with_cot=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
@@ -41,29 +41,20 @@ class Jobs:
         known: Entities that are asked about without passages, again and again: what the model is to know by heart.
         prompts: The pipeline's templates.
         tokenizer: Makes ids of them.
-        choosing: Practise choosing among passages about things of one kind above all, the last skill to be learnt.
     """
 
     def __init__(
-        self,
-        world: World,
-        known: Sequence[Entity],
-        prompts: PromptTemplates,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        choosing: bool = False,
+        self, world: World, known: Sequence[Entity], prompts: PromptTemplates, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         self.world, self.known, self.prompts, self.tokenizer = world, known, prompts, tokenizer
         self.rng = world.rng
         self.max_passages = 3
-        self.choosing = choosing
         self._mixture: list[tuple[Callable[[], list[Job]], int]] = [
-            (self.answer_from_passages, 120 if choosing else 60),
-            (self.choose_among_statements, 200 if choosing else 0),
+            (self.answer_from_passages, 60),
             (self.answer_by_heart, 10),
             (self.reason, 14),
-            (self.rewrite, 8 if choosing else 10),
-            (self.write_qa_pairs, 10 if choosing else 14),
+            (self.rewrite, 10),
+            (self.write_qa_pairs, 14),
         ]
 
     def draw(self) -> list[Job]:
@@ -80,20 +71,6 @@ class Jobs:
         passages = self._passages(entities)
         asked = [(two_hop.question, two_hop.answer)] if two_hop else []
         asked += [self._question(entity) for entity in (*sought * 2, *entities * 2)]
-        return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
-
-    def choose_among_statements(self) -> list[Job]:
-        """Questions about one attribute of two or three things of a kind, each passage a single statement."""
-        first = self.world.entity()
-        attribute = self.rng.choice(first.attributes)
-        entities = [first]
-        for _ in range(self.rng.randint(1, 2)):
-            name = self.world.confusable(first).name if self.rng.random() < 0.5 else None
-            entities.append(self.world.entity(first.kind, name=name, must={attribute: None}))
-        self.rng.shuffle(entities)
-        stated = [replace(entity, facts={attribute: entity.facts[attribute]}) for entity in entities]
-        passages = [self.world.passage(entity) for entity in stated]
-        asked = [self._question(entity) for entity in stated * 2]
         return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
 
     def answer_by_heart(self) -> list[Job]:
@@ -153,13 +130,9 @@ class Jobs:
         """These entities and others, mostly with names like theirs, `max_passages` at most: these first, as a retriever
         ranks them, but now and then in any order."""
         shown = list(entities)
-        most = max(0, self.max_passages - len(entities))
-        for _ in range(most if self.choosing else self.rng.randint(0, most)):
+        for _ in range(self.rng.randint(0, max(0, self.max_passages - len(entities)))):
             like = self.rng.choice(entities)
-            if self.rng.random() < 0.5:
-                shown.append(self.world.confusable(like))
-            else:
-                shown.append(self.world.entity(like.kind if self.choosing else None))
+            shown.append(self.world.confusable(like) if self.rng.random() < 0.5 else self.world.entity())
         if self.rng.random() < 0.4:
             self.rng.shuffle(shown)
         return shown

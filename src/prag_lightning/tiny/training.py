@@ -49,7 +49,6 @@ class TinySettings:
         row_length: Tokens in a row.
         learning_rate: At its peak, for Muon (with updates matched to AdamW's) and AdamW alike.
         known_entities: How many entities the model learns by heart.
-        choosing: Practise choosing among passages above all: for a second run that goes on with a first.
         compiled: Compile the step, which pays after a minute.
     """
 
@@ -65,7 +64,6 @@ class TinySettings:
     row_length: int = 512
     learning_rate: float = 2e-3
     known_entities: int = 300
-    choosing: bool = False
     compiled: bool = True
 
 
@@ -134,8 +132,7 @@ def train(settings: TinySettings, prompts: PromptTemplates, out: Path, earlier: 
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     tokenizer, model = _load(out) if earlier.steps else _create(settings, prompts, out)
     model.to(device)  # type: ignore[arg-type]
-    world = World(settings.seed + 3 + earlier.steps, demo=False)
-    jobs = Jobs(world, known_entities(settings), prompts, tokenizer, choosing=settings.choosing)
+    jobs = Jobs(World(settings.seed + 3 + earlier.steps, demo=False), known_entities(settings), prompts, tokenizer)
     batches = _batches(jobs, settings)
     optimizers = _optimizers(model, settings.learning_rate)
     loss_of: Callable[[LlamaForCausalLM, Batch], Tensor] = _loss
