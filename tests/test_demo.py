@@ -58,7 +58,7 @@ def test_augmented_file_has_the_published_format(demo):
             assert set(item) == {"pid", "passage", "prag-tiny_rewrite", "prag-tiny_qa"}
             assert item["pid"] == pid
             assert len(item["prag-tiny_qa"]) == 3
-    assert sum(len(record["augment"]) for record in records) >= 2 * QUESTIONS
+    assert sum(len(record["augment"]) for record in records) >= QUESTIONS - 1
 
 
 def test_finished_stages_do_nothing_when_run_again(demo, monkeypatch, capsys):

@@ -60,10 +60,10 @@ question.
 
 ## What it can do
 
-Greedy decoding and exact match; QA pairs and rewrites are sampled at temperature 0.7 from the best 50 tokens. The first
-rows are the demo's questions with the passages that BM25 finds first, the others newly drawn entities of the demo's side
-in the demo's wordings. Adapters: rank {rank}, alpha {alpha}, learning rate {adapter_rate:g}, {epochs} epochs over the
-three QA pairs asked without the passage, loss on the answer.
+Greedy decoding and exact match; QA pairs and rewrites are sampled at temperature 0.7 from the best 50 tokens. The
+first rows are the demo's questions with the passages that BM25 finds first, the others newly drawn entities of the
+demo's side in the demo's wordings. Adapters: rank {rank}, alpha {alpha}, learning rate {adapter_rate:g},
+{epochs} epochs over the three QA pairs asked without the passage, loss on the answer.
 
 {results}
 

@@ -79,8 +79,9 @@ def _two_hop_questions(
 
 
 def _take(entities: Sequence[Entity], taken: dict[str, Entity]) -> bool:
-    """Put entities into `taken`, unless one of their names is there."""
-    if any(entity.name in taken for entity in entities):
+    """Put entities into `taken`, unless one of their names is there, or two have the same."""
+    names = {entity.name for entity in entities}
+    if len(names) < len(entities) or names & taken.keys():
         return False
     taken.update((entity.name, entity) for entity in entities)
     return True
