@@ -255,7 +255,7 @@ class PragModule(LightningModule):
         return records[(place + len(records) // 2) % len(records)].passages
 
     def on_test_epoch_end(self) -> None:
-        """Gather the rows of all processes, write them, log the scores and print them."""
+        """Gather the rows of all processes, write them and log the scores."""
         method = self._method
         for split in self.splits:
             scores = self.scores[f"split {split}"]
@@ -269,6 +269,9 @@ class PragModule(LightningModule):
             self.log_dict(
                 {f"{method}/{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
             )
+
+    def on_test_end(self) -> None:
+        """Print the scores, below the progress."""
         if self.trainer.is_global_zero:
             print_results([self._results(split) for split in self.splits])
 
@@ -278,7 +281,11 @@ class PragModule(LightningModule):
             rows = self._gather(split)
             if self.trainer.is_global_zero:
                 write_results(self._results(split), self._config(), rows, None)
-                print(f"{len(rows)} answers written to {self._results(split) / 'predict.json'}")
+
+    def on_predict_end(self) -> None:
+        """Say where the answers are."""
+        for split in self.splits:
+            self.print(f"Answers are in {self._results(split) / 'predict.json'}")
 
     def _gather(self, split: str) -> list[Row]:
         rows = self.rows[split]

@@ -65,8 +65,10 @@ def print_results(directories: Iterable[Path]) -> None:
     """Print a table of results: a row a method and split, with the means over its questions."""
     rows = [(directory, read_scores(directory)) for directory in directories]
     rows.sort(key=lambda row: (row[0].parent.parent, row[0].name, _place(row[0].parent.name), row[0].parent.name))
-    table = Table("method", "split", box=box.SIMPLE_HEAD, header_style="bold")
-    for heading in ("questions", "EM", "F1", "precision", "recall", "present", "s/question"):
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for heading in ("method", "split"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("n", "EM", "F1", "prec", "recall", "present", "s/question"):
         table.add_column(heading, justify="right", no_wrap=True)
     previous = None
     for directory, scores in rows:
