@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from prag_lightning.errors import InputError
@@ -29,16 +30,25 @@ def load_questions(dataset: str, data_path: str | None = None, *, require_answer
     Raises:
         InputError: for an unknown dataset, or naming the file and row that is missing or malformed.
     """
-    if dataset not in _BENCHMARKS:
-        if data_path is None:
-            known = ", ".join(_BENCHMARKS)
-            raise InputError(
-                f"unknown dataset {dataset!r}", where="data.dataset", mend=f"Give one of {known}, or set data.data_path"
-            )
-        return _plain(Path(data_path), require_answers)
-    file_name, reader = _BENCHMARKS[dataset]
-    path = Path(data_path or f"data/{dataset}")
-    return reader(path / file_name if path.is_dir() or not path.suffix else path)
+    path = question_file(dataset, data_path)
+    return _BENCHMARKS[dataset].read(path) if dataset in _BENCHMARKS else _plain(path, require_answers)
+
+
+def question_file(dataset: str, data_path: str | None = None) -> Path:
+    """Where a dataset's questions are: a benchmark's file, or the file or folder of plain JSON.
+
+    Raises:
+        InputError: for a dataset that is no benchmark and has no path.
+    """
+    if dataset in _BENCHMARKS:
+        path = Path(data_path or f"data/{dataset}")
+        return path / _BENCHMARKS[dataset].file_name if path.is_dir() or not path.suffix else path
+    if data_path is None:
+        known = ", ".join(_BENCHMARKS)
+        raise InputError(
+            f"unknown dataset {dataset!r}", where="data.dataset", mend=f"Give one of {known}, or set data.data_path"
+        )
+    return Path(data_path)
 
 
 def _plain(path: Path, require_answers: bool) -> Splits:
@@ -165,12 +175,33 @@ def _complexwebquestions(path: Path) -> Splits:
     return {TOTAL: questions}
 
 
-_BENCHMARKS: dict[str, tuple[str, Callable[[Path], Splits]]] = {
-    "hotpotqa": ("hotpot_dev_distractor_v1.json", _hotpotqa),
-    "2wikimultihopqa": ("dev.json", _2wikimultihopqa),
-    "popqa": ("popQA.tsv", _popqa),
-    "complexwebquestions": ("ComplexWebQuestions_dev.json", _complexwebquestions),
+@dataclass(frozen=True)
+class _Benchmark:
+    """A benchmark's file name, how it is read, and where its authors publish it."""
+
+    file_name: str
+    read: Callable[[Path], Splits]
+    source: str
+
+
+_BENCHMARKS = {
+    "hotpotqa": _Benchmark(
+        "hotpot_dev_distractor_v1.json",
+        _hotpotqa,
+        "http://curtis.ml.cmu.edu/datasets/hotpot/hotpot_dev_distractor_v1.json",
+    ),
+    "2wikimultihopqa": _Benchmark(
+        "dev.json",
+        _2wikimultihopqa,
+        "https://github.com/Alab-NII/2wikimultihop (its README links it; id_aliases.json goes beside it)",
+    ),
+    "popqa": _Benchmark("popQA.tsv", _popqa, "https://github.com/AlexTMallen/adaptive-retrieval (data/popQA.tsv)"),
+    "complexwebquestions": _Benchmark(
+        "ComplexWebQuestions_dev.json", _complexwebquestions, "https://www.tau-nlp.sites.tau.ac.il/compwebq"
+    ),
 }
+SOURCES = {name: benchmark.source for name, benchmark in _BENCHMARKS.items()}
+"""Where the benchmarks' authors publish their questions."""
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import sys
 import zlib
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, BinaryIO
 
 from prag_lightning.errors import InputError
-from prag_lightning.records import Passage
+from prag_lightning.progress import Progress
+from prag_lightning.records import Json, Passage
 
 BAD_ROWS_SHOWN = 20
+_PASSAGES_BETWEEN_COUNTS = 1000
 csv.field_size_limit(2**24)
 
 
 class CorpusReader:
-    """Reads a corpus in a stream; rows that are no passage are counted and named, the others go on.
+    """Reads a corpus in a stream; rows that are no passage, or have the id of an earlier one, are counted and named,
+    and the others go on.
 
     Args:
         path: `.tsv` with a header and the columns id, text, title, as DPR publishes, a line a passage; or `.jsonl`
@@ -34,6 +39,25 @@ class CorpusReader:
         self.path = Path(path)
         self.bad_rows: list[str] = []
         self.bad_row_count = 0
+        self._file: BinaryIO | None = None
+
+    @property
+    def megabytes(self) -> int:
+        """The file's size in MB, as it is on disk; 0 if it is missing."""
+        return ceil(self.path.stat().st_size / 1e6) if self.path.exists() else 0
+
+    def with_progress(self, progress: Progress) -> Iterator[Passage]:
+        """Passages in the order of the file; counts the MB that are read."""
+        for number, passage in enumerate(self):
+            if number % _PASSAGES_BETWEEN_COUNTS == 0 and self._file is not None:
+                progress.advance(round(self._file.tell() / 1e6) - progress.done)
+            yield passage
+        progress.advance(self.megabytes - progress.done)
+
+    def report_bad_rows(self) -> None:
+        """Say on the standard error how many rows were skipped, and the first of them."""
+        if self.bad_row_count:
+            print(f"{self.path}: {self.bad_row_count} rows skipped, the first: {self.bad_rows[0]}", file=sys.stderr)
 
     def __iter__(self) -> Iterator[Passage]:
         """Passages in the order of the file.
@@ -46,9 +70,13 @@ class CorpusReader:
             raise InputError("a corpus is a .tsv or .jsonl file, or either with .gz", where=str(self.path))
         self.bad_rows, self.bad_row_count = [], 0
         passages = row = 0
+        taken = _Ids()
         try:
-            with self._open() as file:
+            with self.path.open("rb") as self._file, self._decoded(self._file) as file:
                 for row, passage in self._tsv(file) if suffix == ".tsv" else self._jsonl(file):
+                    if not taken.add(passage.id):
+                        self._skip(row, f"id {passage.id} is that of an earlier row")
+                        continue
                     passages += 1
                     yield passage
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -62,10 +90,9 @@ class CorpusReader:
                 f"the corpus holds no passage{bad}", where=str(self.path), mend="Give id, text and title a row"
             )
 
-    def _open(self) -> IO[str]:
-        if self.path.suffix == ".gz":
-            return gzip.open(self.path, "rt", encoding="utf-8-sig")
-        return self.path.open(encoding="utf-8-sig")
+    def _decoded(self, file: BinaryIO) -> IO[str]:
+        content: Any = gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
+        return io.TextIOWrapper(content, encoding="utf-8-sig")
 
     def _tsv(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
         header = [name.strip().lower() for name in self._cells(1, file.readline()) or []]
@@ -115,10 +142,35 @@ class CorpusReader:
             self.bad_rows.append(f"row {number}: {reason}")
 
 
+def corpus_facts(path: Path) -> dict[str, Json]:
+    """What tells one corpus file from another without reading it."""
+    return {"corpus": path.name, "corpus_bytes": path.stat().st_size}
+
+
+class _Ids:
+    """Ids that were met: a bit each for numbers of up to nine digits, as DPR has them, and a set for others."""
+
+    def __init__(self) -> None:
+        self._marks = bytearray()
+        self._others: set[str] = set()
+
+    def add(self, key: str) -> bool:
+        """Take an id in; false if it was there."""
+        if len(key) > 9 or not key.isascii() or not key.isdigit() or str(int(key)) != key:
+            new = key not in self._others
+            self._others.add(key)
+            return new
+        place, mark = divmod(int(key), 8)
+        if place >= len(self._marks):
+            self._marks.extend(bytes(max(place + 1, 2 * len(self._marks)) - len(self._marks)))
+        new = not self._marks[place] & 1 << mark
+        self._marks[place] |= 1 << mark
+        return new
+
+
 def read_corpus(path: str | Path) -> list[Passage]:
     """All passages of a corpus; says on the standard error what was skipped."""
     reader = CorpusReader(path)
     passages = list(reader)
-    if reader.bad_row_count:
-        print(f"{path}: {reader.bad_row_count} rows skipped, the first: {reader.bad_rows[0]}", file=sys.stderr)
+    reader.report_bad_rows()
     return passages

@@ -26,3 +26,12 @@ class InputError(PragError):
     """A mistake in what the user gave: a setting, a path or a file's content. Ends a command with exit code 2."""
 
     exit_code = 2
+
+
+class Terminated(PragError):
+    """The process was asked to end."""
+
+    exit_code = 143
+
+    def __init__(self) -> None:
+        super().__init__("terminated", mend="Run the same command again to go on from here")

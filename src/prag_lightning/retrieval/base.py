@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from prag_lightning.records import Passage
+
+_SPARE = 10
+"""Passages that are looked up beyond those asked for, since some have the same text."""
+_DEEPER = 4
+"""How many times more are looked up where that was too few."""
+
+Query = TypeVar("Query")
 
 
 @dataclass(frozen=True)
@@ -25,3 +32,43 @@ class Retriever(Protocol):
         """Up to `k` passages for each query, best first, no text twice; none for a query that shares no word with
         any."""
         ...
+
+
+@runtime_checkable
+class IndexedRetriever(Retriever, Protocol):
+    """A retriever that searches an index, which `prag index` makes of its corpus once."""
+
+    def build(self) -> None:
+        """Make the index anew; whoever searches sees the old one, or none, until the new one is whole."""
+        ...
+
+
+def distinct(hits: Sequence[Hit], k: int) -> list[Hit]:
+    """The first `k` hits, without those whose text an earlier one has."""
+    first: dict[str, Hit] = {}
+    for hit in hits:
+        first.setdefault(hit.passage.text, hit)
+    return list(first.values())[:k]
+
+
+def search_distinct(
+    rank: Callable[[list[Query], int], list[list[Hit]]], queries: Sequence[Query], k: int
+) -> list[list[Hit]]:
+    """The first `k` distinct texts for each query.
+
+    Args:
+        rank: Gives the best hits for queries, as many as asked for unless there are no more.
+        queries: Whatever `rank` takes.
+        k: Passages a query.
+    """
+    found: list[list[Hit]] = [[] for _ in queries]
+    waiting, depth = list(range(len(queries))), k + _SPARE
+    while waiting:
+        ranked = rank([queries[number] for number in waiting], depth)
+        short = []
+        for number, hits in zip(waiting, ranked, strict=True):
+            found[number] = distinct(hits, k)
+            if len(found[number]) < k and len(hits) >= depth:
+                short.append(number)
+        waiting, depth = short, depth * _DEEPER
+    return found

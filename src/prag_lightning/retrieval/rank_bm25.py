@@ -12,11 +12,11 @@ from rank_bm25 import BM25Okapi
 from prag_lightning.corpus import read_corpus
 from prag_lightning.errors import InputError
 from prag_lightning.records import Passage
-from prag_lightning.retrieval.base import Hit
+from prag_lightning.retrieval.base import Hit, Retriever
 from prag_lightning.retrieval.tokenisation import Tokenisation
 
 
-class RankBM25Retriever:
+class RankBM25Retriever(Retriever):
     """Okapi BM25 over title and text; the corpus is read at the first search.
 
     Args:

@@ -1,0 +1,39 @@
+"""What the parsers of all `prag` commands share."""
+
+from __future__ import annotations
+
+import sys
+from argparse import RawDescriptionHelpFormatter
+from typing import Any, NoReturn
+
+from jsonargparse import DefaultHelpFormatter
+
+DESCRIPTION = """Parametric RAG: passages become LoRA adapters, questions are answered from weights.
+
+The stages, in order, each with the same configuration file:
+  prag augment --config configs/demo.yaml   the LLM rewrites passages and asks itself questions about them
+  prag fit     --config configs/demo.yaml   passages become adapters
+  prag test    --config configs/demo.yaml   questions are answered and scored
+Before them:
+  prag data check --config configs/demo.yaml   what is there of the questions, the corpus and its index
+  prag index      --config FILE                make the index of a retriever that keeps one on disk or on a server
+Any value of the file can be overridden, as in: prag test --config configs/demo.yaml --model.inference_method combine
+"""
+
+
+class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's help, with the line breaks of descriptions kept."""
+
+
+class OneLineErrors:
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, *_: Any, **__: Any) -> NoReturn:
+        """Print the message in the shape of all errors, and end with exit code 2."""
+        print_error(" ".join(message.split()) + " (see --help)")
+        sys.exit(2)
+
+
+def print_error(message: str) -> None:
+    """Print an error in the shape of all."""
+    print(f"prag: error: {message}", file=sys.stderr)

@@ -1,0 +1,183 @@
+"""BM25 from an index on disk, for corpora of any size: bm25s over memory-mapped files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from prag_lightning.corpus import CorpusReader, corpus_facts
+from prag_lightning.errors import InputError
+from prag_lightning.files import read_json, write_json
+from prag_lightning.progress import Progress
+from prag_lightning.records import Json, Passage
+from prag_lightning.retrieval import index_files
+from prag_lightning.retrieval.base import Hit, IndexedRetriever, search_distinct
+from prag_lightning.retrieval.tokenisation import Tokenisation
+
+_FORMAT = 1
+
+
+class BM25sRetriever(IndexedRetriever):
+    """BM25 over title and text, from an index that `prag index` makes once. Needs the extra `bm25s`.
+
+    Scores are Lucene's. Where scores are equal, the passages of the corpus that come first win, but for those at the
+    cut, of which any may be left out.
+
+    Args:
+        index: The index's folder.
+        corpus: The corpus file that the index is made of; unset means that whatever the index holds is searched.
+        tokenisation: How text becomes words.
+        k1: How fast a word's repetition stops to count.
+        b: How much long passages are held back.
+        threads: Queries that are searched side by side.
+    """
+
+    def __init__(
+        self,
+        index: str | Path,
+        corpus: str | Path | None = None,
+        tokenisation: Tokenisation = Tokenisation(),  # noqa: B008  frozen, so sharing it is safe
+        k1: float = 1.5,
+        b: float = 0.75,
+        threads: int = 1,
+    ) -> None:
+        self.index, self.corpus = Path(index), None if corpus is None else Path(corpus)
+        self.tokenisation, self.k1, self.b, self.threads = tokenisation, k1, b, threads
+        self._opened: _OpenIndex | None = None
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """See `Retriever`; the index is opened at the first search.
+
+        Raises:
+            InputError: if there is no index, or it was made of another corpus or with other settings.
+        """
+        if self._opened is None:
+            self._check(_read_about(self.index))
+            self._opened = _OpenIndex(self.index)
+        words = [self.tokenisation(query) for query in queries]
+        return self._opened.search(words, k, self.threads)
+
+    def build(self) -> None:
+        """Make the index of the corpus, in a folder beside its place that is renamed into it when whole.
+
+        Raises:
+            InputError: if the corpus is unset, unreadable or holds no word.
+        """
+        if self.corpus is None:
+            raise InputError(
+                "there is nothing to index",
+                where="data.retriever.init_args.corpus",
+                mend="Set it to a .tsv or .jsonl file",
+            )
+        self.index.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.index.with_name(f".{self.index.name}.lock")):
+            partial = self.index.with_name(f".{self.index.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                self._build_in(partial, self.corpus)
+                _replace(self.index, partial)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+        self._opened = None
+
+    def _build_in(self, folder: Path, corpus: Path) -> None:
+        reader = CorpusReader(corpus)
+        with Progress("index", reader.megabytes, "MB") as progress:
+            size = index_files.build_index(folder, reader.with_progress(progress), self.tokenisation, self.k1, self.b)
+        reader.report_bad_rows()
+        if not size.pairs:
+            raise InputError("the corpus holds no word to search by", where=str(corpus))
+        write_json(folder / "index.json", {**self._settings(), **corpus_facts(corpus), **asdict(size)})
+        print(f"{size.passages} passages with {size.words} distinct words in {self.index}", file=sys.stderr)
+
+    def _settings(self) -> dict[str, Json]:
+        return {"format": _FORMAT, "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
+
+    def _check(self, about: dict[str, Json]) -> None:
+        expected = self._settings()
+        if self.corpus is not None and self.corpus.exists():
+            expected |= corpus_facts(self.corpus)
+        for name, value in expected.items():
+            if about.get(name) != value:
+                raise InputError(
+                    f"the index was made with {name} {about.get(name)!r} where {value!r} is asked for",
+                    where=str(self.index),
+                    mend="Make it anew with prag index, or name another folder",
+                )
+
+
+class _OpenIndex:
+    """An index whose files are mapped into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import bm25s
+        except ImportError as error:
+            raise InputError(
+                "bm25s is not installed", where="data.retriever", mend="pip install 'prag-lightning[bm25s]'"
+            ) from error
+        self.words = index_files.Strings(folder, index_files.WORDS)
+        self.passages = index_files.Strings(folder, index_files.PASSAGES)
+        self.bm25 = bm25s.BM25(backend="auto")
+        self.bm25.nonoccurrence_array = None
+        self.bm25.unique_token_ids_set = range(len(self.words))
+        self.bm25.load_scores(folder, mmap=True, num_docs=len(self.passages))
+        # A plain view of the mapping, since numba's compiled search takes no np.memmap.
+        self.bm25.scores |= {
+            name: np.asarray(array) for name, array in self.bm25.scores.items() if isinstance(array, np.memmap)
+        }
+
+    def search(self, queries: Sequence[Sequence[str]], k: int, threads: int) -> list[list[Hit]]:
+        """Passages for queries that are split into words."""
+        places = [[self.words.find(word.encode()) for word in query] for query in queries]
+        known = [[place for place in query if place is not None] for query in places]
+        hits = iter(
+            search_distinct(lambda asked, depth: self._best(asked, depth, threads), [each for each in known if each], k)
+        )
+        return [next(hits) if each else [] for each in known]
+
+    def _best(self, queries: list[list[int]], depth: int, threads: int) -> list[list[Hit]]:
+        depth = min(depth, len(self.passages))
+        found = self.bm25.retrieve(queries, k=depth, show_progress=False, n_threads=threads)
+        return [
+            [
+                Hit(self._passage(place), float(score))
+                for score, place in sorted(zip(scores, places, strict=True), key=lambda pair: (-pair[0], pair[1]))
+                if score > 0
+            ]
+            for places, scores in zip(found.documents, found.scores, strict=True)
+        ]
+
+    def _passage(self, place: int) -> Passage:
+        text, key, title = json.loads(self.passages[place])
+        return Passage(text, key, title)
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    mend = "Make it with prag index and the same configuration"
+    if not (folder / "index.json").exists():
+        raise InputError("there is no index", where=str(folder), mend=mend)
+    about = read_json(folder / "index.json", mend)
+    if not isinstance(about, dict):
+        raise InputError("the file describes no index", where=str(folder / "index.json"), mend=mend)
+    return about
+
+
+def _replace(old: Path, new: Path) -> None:
+    """Put a folder in the place of another."""
+    aside = old.with_name(f".{old.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():
+        old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)
