@@ -232,11 +232,11 @@ passages, on one thread; the rate is the median of three rounds.
 The first answer of bm25s takes {large["first_answer_seconds"]:.1f} s from the start of the process, most of which numba
 spends on compiling the search; the index of {large["passages"]:,} passages has {large["index_mb"]:,.0f} MB.
 
-**Wikipedia, 21,015,324 passages**, reasoned from the larger corpus: build time, index size and the work for a query
-all grow with the passages, by a factor of {wikipedia:.0f}. So about {minutes:.0f} minutes to build, {gigabytes:.0f} GB on
-disk, and {rate:.0f} queries a second once the files are in the page cache: 300 questions in {300 / rate:.0f} s. Memory
-while building is bounded by the vocabulary (about 100 bytes a distinct word), 16 bytes a passage and 2 GB for the piece
-that is sorted; while searching, by 4 bytes a passage and thread beside the mapped files.
+**Wikipedia, 21,015,324 passages**, reasoned from the larger corpus: build time, index size and the work for a
+query all grow with the passages, by a factor of {wikipedia:.0f}. So about {minutes:.0f} minutes to build,
+{gigabytes:.0f} GB on disk, and {rate:.0f} queries a second once the files are in the page cache: 300 questions in
+{300 / rate:.0f} s. Memory while building is bounded by the vocabulary (about 100 bytes a distinct word), 16 bytes a
+passage and 2 GB for the piece that is sorted; while searching, by 4 bytes a passage and thread beside the mapped files.
 """
 
 

@@ -10,7 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prag_lightning.augment import AugmentSettings, LLMAugmenter, RowSampler, augment_questions, parse_qa_pairs
+from prag_lightning.augment import (
+    AugmentSettings,
+    Failures,
+    LLMAugmenter,
+    RowSampler,
+    SharedAugmenter,
+    augment_questions,
+    parse_qa_pairs,
+    replies,
+)
 from prag_lightning.errors import InputError
 from prag_lightning.files import Journal
 from prag_lightning.llm import LLM, load_llm
@@ -101,12 +110,51 @@ def random_llm(tmp_path_factory) -> LLM:
 
 def test_passages_that_never_succeed_are_given_up_and_not_asked_again(random_llm, tmp_path):
     settings = AugmentSettings(attempts=2, augment_max_new_tokens=8)
-    augmenter = LLMAugmenter(random_llm, PROMPTS, settings, Journal(tmp_path))
+    augmenter = make_augmenter(random_llm, settings, tmp_path)
     assert dict(augmenter.augment(["one", "two"])) == {"one": None, "two": None}
-    assert sum(augmenter.failures.values()) == 4
-    again = LLMAugmenter(random_llm, PROMPTS, settings, Journal(tmp_path))
+    assert augmenter.failures.reasons.total() == 4
+    kept = [json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
+    assert [row["passage"] for row in kept].count("one") == 2
+    assert all(row["reason"] and isinstance(row["reply"], str) for row in kept)
+    again = make_augmenter(random_llm, settings, tmp_path)
     assert dict(again.augment(["one", "two"])) == {"one": None, "two": None}
-    assert not again.failures
+    assert not again.failures.reasons
+
+
+@pytest.fixture
+def short_fields(monkeypatch):
+    monkeypatch.setattr(replies, "LONGEST_FIELD", 6)
+
+
+@pytest.mark.usefixtures("short_fields")
+def test_a_constrained_llm_writes_nothing_but_pairs_even_if_it_knows_nothing(random_llm, tmp_path):
+    settings = AugmentSettings(attempts=1, augment_max_new_tokens=400, constrained=True)
+    (written,) = dict(make_augmenter(random_llm, settings, tmp_path).augment(["one"])).values()
+    assert written is not None
+    assert len(written.qa) == 3
+    assert all(pair.question and pair.answer and pair.full_answer for pair in written.qa)
+
+
+def test_a_passage_beyond_the_context_is_given_up_and_named(random_llm, tmp_path):
+    room = random_llm.model.config.max_position_embeddings
+    augmenter = make_augmenter(random_llm, AugmentSettings(attempts=1, augment_max_new_tokens=8), tmp_path)
+    assert dict(augmenter.augment(["word " * room])) == {"word " * room: None}
+    assert dict(augmenter.failures.reasons) == {"the passage is too long for the model": 1}
+
+
+@pytest.mark.usefixtures("short_fields")
+def test_processes_write_a_share_each_and_all_get_everything(random_llm, tmp_path):
+    settings = AugmentSettings(attempts=1, augment_max_new_tokens=400, constrained=True)
+    passages = ["a", "bb", "ccc"]
+    alone = dict(make_augmenter(random_llm, settings, tmp_path / "alone").augment(passages))
+    first, second = (make_augmenter(random_llm, settings, tmp_path / "shared", rank) for rank in (0, 1))
+    share = dict(SharedAugmenter(second, 1, 2, lambda: None).augment(passages))
+    assert [passage for passage, written in share.items() if written is not None] == ["bb"]
+    assert dict(SharedAugmenter(first, 0, 2, lambda: None).augment(passages)) == alone
+
+
+def make_augmenter(llm: LLM, settings: AugmentSettings, folder: Path, rank: int = 0) -> LLMAugmenter:
+    return LLMAugmenter(llm, PROMPTS, settings, Journal(folder, rank), Failures(folder / "failed.jsonl"))
 
 
 @pytest.mark.parametrize("name", ["attempts", "augment_batch_size", "sample_top_k", "temperature"])

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.answer import generate
-from prag_lightning.augment import AugmentSettings, LLMAugmenter
+from prag_lightning.augment import AugmentSettings, Failures, LLMAugmenter
 from prag_lightning.cli import main
 from prag_lightning.corpus import CorpusReader
 from prag_lightning.files import Journal
@@ -46,6 +46,18 @@ def demo(tmp_path_factory) -> tuple[Path, list[str]]:
         assert main(["augment", *settings]) == 0
         assert main(["fit", *settings]) == 0
     return out, settings
+
+
+def test_two_processes_augment_a_share_each_and_write_the_same(demo, tmp_path):
+    out, settings = demo
+    command = [sys.executable, "-m", "prag_lightning.cli", "augment", *settings]
+    command += [f"--data.augment_root={tmp_path}", "--trainer.devices=2", "--trainer.accelerator=cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    file = "demo/prag-tiny/single.json"
+    assert (tmp_path / file).read_bytes() == (out / "aug" / file).read_bytes()
+    lines = [len(path.read_text().splitlines()) for path in (tmp_path / file).parent.glob("journal-*.jsonl")]
+    assert sorted(lines) == [QUESTIONS // 2, QUESTIONS // 2]
 
 
 def test_augmented_file_has_the_published_format(demo):
@@ -122,7 +134,8 @@ def test_augmented_texts_do_not_depend_on_the_batch(llm, passages, tmp_path):
     for size in (1, 8):
         settings = AugmentSettings(augment_batch_size=size, augment_max_new_tokens=160)
         journal = Journal(tmp_path / str(size))
-        texts.append(dict(LLMAugmenter(llm, PROMPTS, settings, journal).augment(passages[:8])))
+        augmenter = LLMAugmenter(llm, PROMPTS, settings, journal, Failures(tmp_path / "failed.jsonl"))
+        texts.append(dict(augmenter.augment(passages[:8])))
     assert texts[0] == texts[1]
     assert sum(value is not None for value in texts[0].values()) >= 6
 

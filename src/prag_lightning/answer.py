@@ -37,7 +37,7 @@ def generate(
     *,
     adapters: Sequence[Sequence[LoraWeights]] | None = None,
     scaling: float = 1.0,
-    logits_processor: LogitsProcessor | None = None,
+    logits_processors: Sequence[LogitsProcessor] = (),
 ) -> list[str]:
     """Continue prompts greedily; a row's text does not depend on the rows beside it.
 
@@ -48,7 +48,7 @@ def generate(
         adapters: For each row the adapters of its passages, whose sum is merged into the weights; none for the plain
             model.
         scaling: alpha / r of the adapters as they were trained.
-        logits_processor: Changes the scores before the best is taken, for instance to sample.
+        logits_processors: Change the scores, one after the other, before the best is taken, for instance to sample.
 
     Returns:
         The continuations as text, without special tokens.
@@ -72,7 +72,7 @@ def generate(
             top_p=None,
             repetition_penalty=None,
             pad_token_id=llm.pad_id,
-            logits_processor=None if logits_processor is None else LogitsProcessorList([logits_processor]),
+            logits_processor=LogitsProcessorList(logits_processors),
         )
     finally:
         llm.stack.clear()

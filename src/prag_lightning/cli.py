@@ -14,7 +14,7 @@ def main(args: list[str] | None = None) -> int:
     """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 and 143 when interrupted and terminated."""
     args = sys.argv[1:] if args is None else args
     try:
-        if args[:1] in (["index"], ["data"]):
+        if args[:1] in (["corpus"], ["index"], ["data"]):
             from prag_lightning.data_commands import run_data_command
 
             run_data_command(args)

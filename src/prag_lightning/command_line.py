@@ -15,6 +15,7 @@ The stages, in order, each with the same configuration file:
   prag fit     --config configs/demo.yaml   passages become adapters
   prag test    --config configs/demo.yaml   questions are answered and scored
 Before them:
+  prag corpus --documents FOLDER --out FILE    cut documents of your own into passages
   prag data check --config configs/demo.yaml   what is there of the questions, the corpus and its index
   prag index      --config FILE                make the index of a retriever that keeps one on disk or on a server
 Any value of the file can be overridden, as in: prag test --config configs/demo.yaml --model.inference_method combine

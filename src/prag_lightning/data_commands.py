@@ -13,6 +13,7 @@ from prag_lightning.benchmarks import SOURCES, load_questions, question_file
 from prag_lightning.command_line import HelpFormatter, OneLineErrors
 from prag_lightning.config_files import with_bases
 from prag_lightning.corpus import CorpusReader
+from prag_lightning.documents import write_corpus
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
 from prag_lightning.records import Json
@@ -29,6 +30,9 @@ _SETTINGS: dict[str, tuple[Any, str]] = {
 _INDEX_HELP = """Make the index of a retriever that keeps one, as in
   prag index --config configs/retrieval/bm25s.yaml
 An earlier index stays in use until the new one is whole."""
+_CORPUS_HELP = """Cut documents of one's own into the passages of a corpus, whole sentences each, as in
+  prag corpus --documents my/papers --out my/passages.tsv
+Documents are .txt and .md files, and .jsonl files with 'text' and 'title' a line."""
 _CHECK_HELP = """Say what is there of the questions, the corpus and its index that a configuration names, as in
   prag data check --config configs/demo.yaml
 Without one, look for the benchmarks in their usual places."""
@@ -41,12 +45,15 @@ class _Parser(OneLineErrors, ArgumentParser):
 
 
 def run_data_command(args: Sequence[str]) -> None:
-    """Run `prag index` or `prag data check`.
+    """Run `prag corpus`, `prag index` or `prag data check`.
 
     Raises:
         InputError: for a setting, corpus or index that does not serve.
     """
-    if args[0] == "index":
+    if args[0] == "corpus":
+        options = _corpus_parser().parse_args(list(args[1:]))
+        write_corpus(Path(options.documents), Path(options.out), options.words, options.language)
+    elif args[0] == "index":
         index(_settings("prag index", _INDEX_HELP, args[1:]))
     elif args[1:2] == ["check"]:
         check(_settings("prag data check", _CHECK_HELP, args[2:]))
@@ -138,6 +145,15 @@ def _settings(prog: str, description: str, args: Sequence[str]) -> Namespace:
     settings = parser.parse_args([_own_part(arg) for arg in _joined(with_bases(args))])
     data: Namespace = parser.instantiate_classes(settings).data
     return data
+
+
+def _corpus_parser() -> _Parser:
+    parser = _Parser(prog="prag corpus", description=_CORPUS_HELP, formatter_class=HelpFormatter)
+    parser.add_argument("--documents", type=str, required=True, help="A folder of documents, or one file.")
+    parser.add_argument("--out", type=str, required=True, help="The corpus file to write, .tsv.")
+    parser.add_argument("--words", type=int, default=100, help="Of a passage, about.")
+    parser.add_argument("--language", type=str, default="en", help="Of the documents; decides where sentences end.")
+    return parser
 
 
 def _joined(args: Sequence[str]) -> list[str]:

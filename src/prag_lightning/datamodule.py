@@ -11,7 +11,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from prag_lightning.augment import AugmentSettings
+from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.benchmarks import load_questions
 from prag_lightning.encode import PassageExamples
 from prag_lightning.errors import InputError
@@ -55,6 +55,8 @@ class PragDataModule(LightningDataModule):
         require_answers: Whether a question without a gold answer is a mistake; `prag predict` needs none.
         per_device_eval_batch_size: Questions answered at once.
         augment: How `prag augment` asks for rewrites and QA pairs.
+        chat: A server that speaks the OpenAI chat API and augments in place of a local LLM; its model is
+            `augment_model`.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class PragDataModule(LightningDataModule):
         require_answers: bool = True,
         per_device_eval_batch_size: int = 16,
         augment: AugmentSettings = AugmentSettings(),  # noqa: B008  frozen, so sharing it is safe
+        chat: ChatSettings | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["retriever"])
@@ -90,7 +93,11 @@ class PragDataModule(LightningDataModule):
         self.corpus, self._retriever, self.retrieve_at_test = corpus, retriever, retrieve_at_test
         self.require_answers = require_answers
         self.batch_size = per_device_eval_batch_size
-        self.augment_settings = augment
+        self.augment_settings, self.chat = augment, chat
+        if chat is not None and augment_model is None:
+            raise InputError(
+                "no model is named for the server", where="data.augment_model", mend="Set it to the model's name there"
+            )
         self._records: dict[str, list[AugmentedQuestion]] | None = None
 
     # Questions and their passages

@@ -93,7 +93,11 @@ class Journal:
     def __init__(self, directory: Path, rank: int = 0) -> None:
         self.path = directory / f"journal-{rank}.jsonl"
         self._entries: dict[str, Json] = {}
-        for path in sorted(directory.glob("journal-*.jsonl")):
+        self.reload()
+
+    def reload(self) -> None:
+        """Read what all processes have written up to now."""
+        for path in sorted(self.path.parent.glob("journal-*.jsonl")):
             whole = self._read(path)
             if path == self.path and whole < path.stat().st_size:
                 os.truncate(path, whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
-from prag_lightning.augment import LLMAugmenter, failure_summary
-from prag_lightning.augment_files import augment_dataset
+from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
+from prag_lightning.augment.files import augment_dataset
 from prag_lightning.callbacks import PragProgressBar
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
@@ -55,26 +54,44 @@ class PragTrainer(Trainer):
             super().__init__(*args, **kwargs)
 
     def augment(self, model: PragModule, datamodule: PragDataModule) -> None:
-        """Let the LLM write a rewrite and QA pairs for the passages of each question."""
-        plugin = self.strategy.precision_plugin
-        failures: Counter[str] = Counter()
+        """Let an LLM write a rewrite and QA pairs for the passages of each question.
 
-        def make_augmenter(folder: Path) -> LLMAugmenter:
-            llm = load_llm(
-                datamodule.augment_model or model.model_name,
-                target_modules=model.target_modules,
-                dtype=DTYPES.get(str(self.precision), torch.float32),
-                device=self.strategy.root_device,
-                trust_remote_code=model.trust_remote_code,
-            )
-            settings, journal = datamodule.augment_settings, Journal(folder)
-            augmenter = LLMAugmenter(llm, datamodule.prompt_templates, settings, journal, plugin.forward_context)
-            augmenter.failures = failures
-            return augmenter
+        Each process writes about its share; the first one puts all together.
+        """
+        if self.strategy.launcher is None:
+            self._augment(model, datamodule)
+        else:
+            self.strategy.launcher.launch(self._augment, model, datamodule, trainer=self)
 
-        augment_dataset(datamodule, model.model_name, make_augmenter)
-        if failures:
-            print(failure_summary(failures))
+    def _augment(self, model: PragModule, datamodule: PragDataModule) -> None:
+        self.strategy.setup_environment()
+        made: list[JournalledAugmenter] = []
+
+        def make_augmenter(folder: Path) -> SharedAugmenter:
+            made.append(self._augmenter(model, datamodule, folder))
+            return SharedAugmenter(made[0], self.global_rank, self.world_size, self.strategy.barrier)
+
+        augment_dataset(datamodule, model.model_name, make_augmenter, write=self.is_global_zero)
+        self.strategy.barrier()
+        for augmenter in made:
+            augmenter.failures.report()
+        self.strategy.teardown()
+
+    def _augmenter(self, model: PragModule, data: PragDataModule, folder: Path) -> JournalledAugmenter:
+        journal = Journal(folder, self.global_rank)
+        failures = Failures(folder / f"failed-replies-{self.global_rank}.jsonl")
+        if data.chat is not None:
+            name = data.chat.model or str(data.augment_model)
+            return ChatAugmenter(data.chat, name, data.prompt_templates, data.augment_settings, journal, failures)
+        llm = load_llm(
+            data.augment_model or model.model_name,
+            target_modules=model.target_modules,
+            dtype=DTYPES.get(str(self.precision), torch.float32),
+            device=self.strategy.root_device,
+            trust_remote_code=model.trust_remote_code,
+        )
+        autocast = self.strategy.precision_plugin.forward_context
+        return LLMAugmenter(llm, data.prompt_templates, data.augment_settings, journal, failures, autocast)
 
     def fit(self, model: PragModule, datamodule: PragDataModule) -> None:  # type: ignore[override]
         """Encode the passages into adapters."""

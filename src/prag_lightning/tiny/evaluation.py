@@ -214,7 +214,7 @@ class Evaluation:
         for rows in _batches(prompts):
             seeds = range(len(texts), len(texts) + len(rows))
             sampler = RowSampler(seeds, _TEMPERATURE, _SAMPLE_TOP_K, max_new_tokens)
-            texts += generate(self.llm, rows, max_new_tokens, logits_processor=sampler)
+            texts += generate(self.llm, rows, max_new_tokens, logits_processors=[sampler])
         return texts
 
 

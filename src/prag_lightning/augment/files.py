@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from prag_lightning.augment import Augmenter, augment_questions
+from prag_lightning.augment.base import Augmenter
+from prag_lightning.augment.questions import augment_questions
 from prag_lightning.datamodule import PragDataModule, read_records
 from prag_lightning.errors import InputError
 from prag_lightning.files import write_json
 from prag_lightning.records import AugmentedQuestion, Question
 
 
-def augment_dataset(data: PragDataModule, model_name: str, make_augmenter: Callable[[Path], Augmenter]) -> None:
+def augment_dataset(
+    data: PragDataModule, model_name: str, make_augmenter: Callable[[Path], Augmenter], *, write: bool = True
+) -> None:
     """Write `{split}.json` for each split; records that a file has already are kept, and a complete file is left alone.
 
     Args:
         data: Questions, retriever and settings.
         model_name: Augments where `data` names no other model.
         make_augmenter: Makes the augmenter, given the folder of its journal; not called if there is nothing to do.
+        write: Write the files and say so: one of several processes does.
 
     Raises:
         InputError: if a file was made from other questions.
@@ -33,12 +37,15 @@ def augment_dataset(data: PragDataModule, model_name: str, make_augmenter: Calla
             if record is None or len(record.passages) < data.topk:
                 missing.append((split, question))
     if not missing:
-        print(f"Every question has its augmented passages already, in {folder}")
+        if write:
+            print(f"Every question has its augmented passages already, in {folder}")
         return
     todo = [question for _, question in missing]
     found = data.retriever.search([q.question for q in todo], data.topk + data.augment_settings.extra_candidates)
     candidates = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
     records = augment_questions(todo, candidates, data.topk, make_augmenter(folder))
+    if not write:
+        return
     changed = set()
     for (split, _), record in zip(missing, records, strict=True):
         if kept[split].get(record.question.test_id) != record:

@@ -1,0 +1,181 @@
+"""What every augmenter has: settings, a journal of what is finished, and an account of what failed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from prag_lightning.errors import InputError
+from prag_lightning.files import Journal
+from prag_lightning.progress import Progress
+from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage, Json, QAPair
+
+FAILED_REPLIES_KEPT = 50
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How passages are augmented; the sampling is the paper's.
+
+    Args:
+        attempts: How often QA pairs are asked for before a passage is given up.
+        extra_candidates: How many passages beyond topk may take the place of those given up.
+        augment_batch_size: Prompts in a batch.
+        augment_max_new_tokens: Longest reply, in tokens.
+        temperature: Of sampling; 0 takes the best token each time.
+        sample_top_k: Tokens to sample from.
+        seed: Decides the samples; every passage and attempt has its own stream of random numbers.
+        constrained: Let the LLM write nothing but JSON of the right fields (needs the extra `constrained`).
+    """
+
+    attempts: int = 5
+    extra_candidates: int = 10
+    augment_batch_size: int = 16
+    augment_max_new_tokens: int = 512
+    temperature: float = 0.7
+    sample_top_k: int = 50
+    seed: int = 42
+    constrained: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "augment_batch_size", "augment_max_new_tokens", "sample_top_k"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", mend="Give 1 or more"
+                )
+        for name in ("extra_candidates", "temperature"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", mend="Give 0 or more"
+                )
+
+
+class Augmenter(Protocol):
+    """Anything that augments passages."""
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        """Give each passage, in any order, with what was written about it; `None` where QA pairs could not be had."""
+
+
+@dataclass
+class Written:
+    """What became of a passage.
+
+    Args:
+        passage: Its text.
+        rewrite: The passage in other words.
+        qa: Pairs about it; `None` if none could be had.
+        refused: The replies that held no valid pairs.
+        final: Whether that stands, or is to be tried again by the next run.
+    """
+
+    passage: str
+    rewrite: str = ""
+    qa: list[QAPair] | None = None
+    refused: list[str] = field(default_factory=list)
+    final: bool = True
+
+
+class Failures:
+    """Counts what was wrong with replies, and keeps some of them in a file for a person to read.
+
+    Args:
+        path: The file; replaced by the first failure of a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reasons: Counter[str] = Counter()
+
+    def add(self, reason: str, passage: str, reply: str) -> None:
+        """Take in a reply that was of no use."""
+        kept = self.reasons.total()
+        self.reasons[reason] += 1
+        if kept < FAILED_REPLIES_KEPT:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a" if kept else "w", encoding="utf-8") as file:
+                row = {"reason": reason, "passage": passage, "reply": reply}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def report(self) -> None:
+        """Say on the standard error what failed, commonest first, and where to read it."""
+        if self.reasons:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.most_common())
+            print(f"{self.reasons.total()} replies held no valid QA pairs: {reasons}. See {self.path}", file=sys.stderr)
+
+
+class JournalledAugmenter(ABC):
+    """Augments passages that the journal does not have, and puts each into it at once: a passage is paid for once.
+
+    Args:
+        writer: What decides the texts beside prompts, settings and passage, such as the model.
+        prompts: The templates `rewrite` and `qa`.
+        settings: Attempts and sampling.
+        journal: Finished passages of this and earlier runs.
+        failures: Takes in what failed.
+    """
+
+    def __init__(
+        self, writer: Json, prompts: PromptTemplates, settings: AugmentSettings, journal: Journal, failures: Failures
+    ) -> None:
+        self.prompts, self.settings, self.journal, self.failures = prompts, settings, journal, failures
+        indecisive = ("extra_candidates", "augment_batch_size") + (() if settings.constrained else ("constrained",))
+        decisive = {name: value for name, value in asdict(settings).items() if name not in indecisive}
+        templates = [prompts.templates["rewrite.user"], prompts.templates["qa.user"]]
+        self._settings_key = json.dumps([writer, templates, decisive])
+
+    @abstractmethod
+    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
+        """Write about passages, and give those that are finished as soon as they are."""
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        """See `Augmenter`; passages that the journal has come first."""
+        missing = []
+        for passage in dict.fromkeys(passages):
+            entry = self.journal.get(self.key(passage))
+            if entry is None:
+                missing.append(passage)
+            else:
+                yield passage, from_entry(entry)
+        if missing:
+            with Progress("augment", len(missing), "passages") as progress:
+                for finished in self._write(missing):
+                    entries = [self._entry(written) for written in finished]
+                    self.journal.add(entry for entry, written in zip(entries, finished, strict=True) if written.final)
+                    for entry in entries:
+                        yield str(entry["passage"]), from_entry(entry)
+                    progress.advance(len(finished))
+
+    def key(self, passage: str) -> str:
+        """What the journal has a passage under: it changes with all that decides the texts."""
+        return hashlib.sha256(f"{self._settings_key} {passage}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _entry(self, written: Written) -> dict[str, Any]:
+        entry: dict[str, Any] = {"key": self.key(written.passage), "passage": written.passage}
+        if written.qa is None:
+            return entry | {"failed_replies": written.refused}
+        rewrite = written.rewrite.strip() or written.passage
+        return entry | {"rewrite": rewrite, "qa": [pair.to_json() for pair in written.qa]}
+
+    def _seed(self, purpose: str, passage: str) -> int:
+        """The seed of one reply about one passage: its own, whatever is written beside it."""
+        text = f"{self.settings.seed} {purpose} {passage}"
+        return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+
+
+def from_entry(entry: dict[str, Any]) -> AugmentedPassage | None:
+    """The augmented passage of a journal's entry, if it did not fail."""
+    if "qa" not in entry:
+        return None
+    where = "the journal of augmentation"
+    return AugmentedPassage(
+        str(entry["passage"]), str(entry["rewrite"]), tuple(QAPair.from_json(pair, where) for pair in entry["qa"])
+    )

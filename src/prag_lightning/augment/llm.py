@@ -1,0 +1,94 @@
+"""Augmenting with a local LLM, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from transformers import LogitsProcessor
+
+from prag_lightning.answer import generate
+from prag_lightning.augment.base import AugmentSettings, Failures, JournalledAugmenter, Written
+from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
+from prag_lightning.augment.sampling import JsonConstraint, RowSampler
+from prag_lightning.errors import InputError
+from prag_lightning.files import Journal
+from prag_lightning.llm import LLM
+from prag_lightning.prompts import PromptTemplates
+
+
+class LLMAugmenter(JournalledAugmenter):
+    """Augments with a local LLM, in batches of like length.
+
+    A passage's texts do not depend on the batch, as far as the arithmetic of the device gives a row the same scores in
+    any batch: greedy choices and samples change only where two tokens are within rounding of each other.
+
+    Args:
+        llm: Writes.
+        prompts: The templates `rewrite` and `qa`.
+        settings: Attempts and sampling.
+        journal: Finished passages of this and earlier runs.
+        failures: Takes in what failed.
+        autocast: Makes the context that generation runs in, for mixed precision.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        prompts: PromptTemplates,
+        settings: AugmentSettings,
+        journal: Journal,
+        failures: Failures,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        super().__init__(llm.fingerprint, prompts, settings, journal, failures)
+        self.llm, self.autocast = llm, autocast
+        context = getattr(llm.model.config, "max_position_embeddings", None)
+        self._longest_prompt = None if context is None else context - settings.augment_max_new_tokens
+
+    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
+        fitting = []
+        for passage in sorted(passages, key=len):
+            prompt = self.prompts.qa_ids(self.llm.tokenizer, passage)
+            if self._longest_prompt is None or len(prompt) <= self._longest_prompt:
+                fitting.append(passage)
+            else:
+                reason = f"a prompt of {len(prompt)} tokens leaves no room for a reply in the model's context"
+                self.failures.add("the passage is too long for the model", passage, reason)
+                yield [Written(passage, refused=[reason])]
+        size = self.settings.augment_batch_size
+        for start in range(0, len(fitting), size):
+            yield self._write_batch(fitting[start : start + size])
+
+    def _write_batch(self, passages: Sequence[str]) -> list[Written]:
+        """Write about a batch, and ask again for what failed."""
+        rewrite_prompts = [self.prompts.rewrite_ids(self.llm.tokenizer, passage) for passage in passages]
+        rewrites = self._generate(rewrite_prompts, passages, "rewrite 0")
+        written = [Written(passage, rewrite) for passage, rewrite in zip(passages, rewrites, strict=True)]
+        for attempt in range(self.settings.attempts):
+            waiting = [each for each in written if each.qa is None]
+            if not waiting:
+                break
+            asked = [each.passage for each in waiting]
+            prompts = [self.prompts.qa_ids(self.llm.tokenizer, passage) for passage in asked]
+            for each, reply in zip(waiting, self._generate(prompts, asked, f"qa {attempt}"), strict=True):
+                try:
+                    each.qa = parse_qa_pairs(reply)
+                except InputError as error:
+                    self.failures.add(error.what.partition(" but ")[0], each.passage, reply)
+                    each.refused.append(reply)
+        return written
+
+    def _generate(self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str) -> list[str]:
+        settings = self.settings
+        processors: list[LogitsProcessor] = []
+        if settings.constrained and purpose.startswith("qa"):
+            vocab_size = int(self.llm.model.get_output_embeddings().weight.shape[0])  # type: ignore[no-untyped-call]
+            processors.append(JsonConstraint(self.llm.tokenizer, vocab_size, qa_schema(), len(prompts)))
+        if settings.temperature > 0:
+            seeds = [self._seed(purpose, passage) for passage in passages]
+            processors.append(
+                RowSampler(seeds, settings.temperature, settings.sample_top_k, settings.augment_max_new_tokens)
+            )
+        with self.autocast():
+            return generate(self.llm, prompts, settings.augment_max_new_tokens, logits_processors=processors)

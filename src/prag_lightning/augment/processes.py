@@ -1,0 +1,37 @@
+"""Augmenting in several processes, each with its share of the passages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prag_lightning.augment.base import JournalledAugmenter, from_entry
+from prag_lightning.records import AugmentedPassage
+
+
+class SharedAugmenter:
+    """One of several processes' augmenters: all of them are asked for the same passages, and all give all of them.
+
+    Each writes about its share, in a journal of its own in the same folder; what the others wrote is read there. So a
+    process that dies leaves what it finished.
+
+    Args:
+        own: This process's augmenter.
+        rank: This process's number.
+        processes: How many there are.
+        meet: Returns when all processes have called it.
+    """
+
+    def __init__(self, own: JournalledAugmenter, rank: int, processes: int, meet: Callable[[], object]) -> None:
+        self.own, self.rank, self.processes, self.meet = own, rank, processes, meet
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        """See `Augmenter`. Passages of like length go to different processes."""
+        ordered = sorted(dict.fromkeys(passages), key=lambda passage: (len(passage), passage))
+        written = dict(self.own.augment(ordered[self.rank :: self.processes]))
+        self.meet()
+        self.own.journal.reload()
+        for passage in passages:
+            if passage not in written:
+                entry = self.own.journal.get(self.own.key(passage))
+                written[passage] = None if entry is None else from_entry(entry)
+        yield from written.items()

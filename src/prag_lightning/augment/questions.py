@@ -1,0 +1,43 @@
+"""Which passages of which questions are augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+from prag_lightning.augment.base import Augmenter
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
+
+
+def augment_questions(
+    questions: Sequence[Question], candidates: Sequence[Sequence[str]], topk: int, augmenter: Augmenter
+) -> list[AugmentedQuestion]:
+    """Augment the best `topk` passages of each question; one that fails is skipped and the next candidate takes its
+    place.
+
+    Args:
+        questions: To be augmented.
+        candidates: Texts of each question's passages, best first, each once.
+        topk: Passages a question gets, if it has so many that succeed.
+        augmenter: Writes; is asked for each passage once.
+    """
+    results: dict[str, AugmentedPassage | None] = {}
+    while True:
+        wanted = [p for texts in candidates for p in _needed(texts, topk, results) if p not in results]
+        if not wanted:
+            break
+        results.update(augmenter.augment(list(dict.fromkeys(wanted))))
+    records = []
+    for question, texts in zip(questions, candidates, strict=True):
+        found = (results[passage] for passage in _needed(texts, topk, results))
+        chosen = [augmented for augmented in found if augmented is not None]
+        passages = tuple(replace(augmented, pid=pid) for pid, augmented in enumerate(chosen))
+        records.append(AugmentedQuestion(question, passages))
+    return records
+
+
+def _needed(texts: Sequence[str], topk: int, results: dict[str, AugmentedPassage | None]) -> list[str]:
+    """The first passages of which `topk` have not failed, as far as is known."""
+    alive = (passage for passage in texts if passage not in results or results[passage] is not None)
+    return list(islice(alive, topk))

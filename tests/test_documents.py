@@ -1,0 +1,82 @@
+"""Documents become passages of whole sentences, and nothing of them is lost."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prag_lightning.cli import main
+from prag_lightning.corpus import CorpusReader
+from prag_lightning.documents import cut
+
+TEXT = "Dr. Ada Lind lives in St. Gallen, e.g. in winter. She sells 3.5 kg of bread a day! Does she bake? She does. "
+
+
+@given(sentences=st.lists(st.sampled_from(TEXT.split(". ")[:-1]), min_size=1, max_size=60), words=st.integers(1, 60))
+def test_passages_are_whole_sentences_of_about_the_length(sentences, words):
+    text = ". ".join(sentences) + "."
+    passages = cut(text, words)
+    assert " ".join(passages).split() == text.split()
+    longest = max(len(sentence.split()) for sentence in TEXT.split(". "))
+    assert all(len(passage.split()) <= words + 2 * longest for passage in passages)
+
+
+@given(text=st.text(max_size=300))
+def test_any_text_is_cut(text):
+    letters = [char for char in text if char.isalnum()]
+    assert [char for char in "".join(cut(text, 5)) if char.isalnum()] == letters
+
+
+def test_abbreviations_headings_and_other_scripts():
+    assert cut(TEXT, 9) == [
+        "Dr. Ada Lind lives in St. Gallen, e.g. in winter.",
+        "She sells 3.5 kg of bread a day!",
+        "Does she bake? She does.",
+    ]
+    assert cut("# Life\nShe is old. C# is a language.", 100) == ["Life. She is old. C# is a language."]
+    assert len(cut("今日は晴れです。" * 40, 20, "ja")) > 3
+
+
+def test_a_folder_becomes_a_corpus(tmp_path, capsys):
+    (tmp_path / "docs/deep").mkdir(parents=True)
+    (tmp_path / "docs/a.txt").write_text(TEXT * 10)
+    (tmp_path / "docs/deep/b.md").write_text("# The Mill\n\nIt stands in Oldford.\tIt is old.\n")
+    rows = [{"title": "Café\tX", "text": 'He said "no".'}, {"contents": "Two."}, {"text": "   "}]
+    (tmp_path / "docs/c.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "docs/image.png").write_bytes(b"\x00")
+    out = tmp_path / "my/passages.tsv"
+    assert main(["corpus", "--documents", str(tmp_path / "docs"), "--out", str(out), "--words", "30"]) == 0
+    assert "1 documents hold no text" in capsys.readouterr().err
+    reader = CorpusReader(out)
+    passages = list(reader)
+    assert reader.bad_row_count == 0
+    assert [passage.id for passage in passages] == [str(i) for i in range(1, len(passages) + 1)]
+    assert [(p.title, p.text) for p in passages[-3:]] == [
+        ("Café X", 'He said "no".'),
+        ("c", "Two."),
+        ("The Mill", "The Mill. It stands in Oldford. It is old."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({}, [], "there is no document"),
+        ({"a.txt": b"  \n"}, [], "hold no text"),
+        ({"a.txt": b"\xff\xfe\x00"}, [], "cannot read the document"),
+        ({"a.jsonl": b'{"text": "x"}\nno json'}, [], "line 2"),
+        ({"a.jsonl": b'{"body": "x"}'}, [], "no 'text'"),
+        ({"a.txt": b"x"}, ["--words", "0"], "words is 0"),
+        ({"a.txt": b"x"}, ["--out", "x.csv"], "written as .tsv"),
+        ({"a.txt": b"x"}, ["--documents", "nowhere"], "no documents"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, capsys, files, options, message):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    assert main(["corpus", "--documents", str(folder), "--out", str(tmp_path / "out.tsv"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.tsv").exists()
