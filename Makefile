@@ -4,7 +4,7 @@ PYTHON ?= python3
 PRAG := $(VENV)/bin/prag
 DEMO := --config configs/demo.yaml
 
-.PHONY: demo test lint format clean-demo
+.PHONY: demo test lint format bench clean-demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +31,11 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+# Writes benchmarks/RESULTS.md, and with PRAG_REAL_DATA benchmarks/RETRIEVAL.md.
+bench: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks.speed
+	test -z "$$PRAG_REAL_DATA" || $(VENV)/bin/python -m benchmarks.retrieval
 
 clean-demo:
 	rm -rf demo-out

@@ -1,6 +1,6 @@
 """Quality and speed of the local retrievers, on real passages and on many more that are made of them.
 
-    PRAG_REAL_DATA=... python benchmarks/retrieval.py
+    PRAG_REAL_DATA=... python -m benchmarks.retrieval
 
 Writes `RETRIEVAL.md` and `retrieval.json` beside this file. Each measurement has a process of its own, so that its peak
 memory is its own; the order of the two retrievers alternates.
@@ -106,13 +106,14 @@ def speed(data: Path, many: int) -> list[dict[str, Any]]:
                 for step in steps:
                     command = [
                         sys.executable,
-                        __file__,
+                        "-m",
+                        "benchmarks.retrieval",
                         "--measure",
                         f"{retriever}:{step}",
                         str(corpus),
                         f"{corpus}.index",
                     ]
-                    done = subprocess.run(command, capture_output=True, text=True, check=True)
+                    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True)
                     row |= json.loads(done.stdout)
                 rows.append(row)
             rows[-2]["index_mb"] = sum(f.stat().st_size for f in Path(f"{corpus}.index").iterdir()) / 1e6
@@ -210,7 +211,7 @@ def report(results: dict[str, Any]) -> str:
     rate = large["queries_per_second"] / wikipedia
     return f"""# Retrieval, measured
 
-`PRAG_REAL_DATA=... python benchmarks/retrieval.py` on {results["machine"]}.
+`PRAG_REAL_DATA=... python -m benchmarks.retrieval` on {results["machine"]}.
 
 ## What is found
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from benchmarks import baselines
 from transformers import AutoModelForCausalLM
 
-from plain_peft import make_base_weight, train
 from prag_lightning.answer import generate
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.examples import Example, ExampleBuilder
@@ -36,7 +35,9 @@ def llm(folder: Path) -> LLM:
 @pytest.fixture(scope="module")
 def base_weight(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("base") / "base_weight"
-    make_base_weight(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), directory, RANK, ALPHA)
+    baselines.make_base_weight(
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), directory, RANK, ALPHA
+    )
     return directory
 
 
@@ -76,7 +77,7 @@ def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, with_cot
     encoder = Encoder(llm, start, recipe)
     plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     plain = [
-        train(plain_model, base_weight, as_plain(p.examples), batch_size=batch_size, epochs=epochs, learning_rate=3e-4)
+        baselines.train(plain_model, base_weight, as_plain(p.examples), batch_size=batch_size, epochs=epochs)
         for p in passages
     ]
     for group_size in (1, 3, 8):
@@ -141,19 +142,9 @@ def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters
     assert together == alone
     assert together != generate(llm, prompts, 12)
     plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    peft_model = PeftModel.from_pretrained(plain_model, str(adapters[0]), adapter_name="0")
-    for i, directory in enumerate(adapters[1:], 1):
-        peft_model.load_adapter(str(directory), adapter_name=str(i))
-    for n, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
-        peft_model.add_weighted_adapter([str(i) for i in row], [1.0] * len(row), f"row{n}", combination_type="cat")
-        peft_model.set_adapter(f"row{n}")
-        output = peft_model.generate(
-            input_ids=torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=12,
-            do_sample=False,
-        )
-        assert llm.tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True) == together[n]
+    for text, prompt, row in zip(together, prompts, rows, strict=True):
+        ids = baselines.answer(plain_model, prompt, [adapters[i] for i in row], 12)
+        assert llm.tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
 def test_random_adapter_is_distributed_as_pefts(llm, base_weight):
