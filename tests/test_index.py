@@ -96,6 +96,14 @@ def test_an_index_says_what_it_was_made_of(built, corpus, tmp_path):
         BM25sRetriever(tmp_path / "none", corpus).search(["baker"], 1)
 
 
+@pytest.mark.parametrize("name", ["data.csc.index.npy", "indptr.csc.index.npy", "words.bin", "passage_ends.npy"])
+def test_a_damaged_index_is_named(built, name):
+    path = built.index / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"the index is damaged.*prag index"):
+        BM25sRetriever(built.index).search(["baker"], 1)
+
+
 def test_a_failed_build_leaves_the_earlier_index(built, corpus, tmp_path):
     whole = gzip.compress(corpus.read_bytes() * 50)
     (tmp_path / "cut.tsv.gz").write_bytes(whole[: len(whole) // 2])

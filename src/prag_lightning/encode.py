@@ -125,10 +125,8 @@ class Encoder:
         """Train one adapter a passage, all at once.
 
         The loss is the sum of each passage's own mean over its own tokens, so gradients do not mix, and AdamW works
-        element by
-        element: the adapters are those of training one passage after the other. A passage with fewer steps than
-            others leaves
-        the stack when it has finished, so weight decay and momentum no longer touch it.
+        element by element: the adapters are those of training one passage after the other. A passage with fewer steps
+        than others leaves the stack when it has finished, so weight decay and momentum no longer touch it.
 
         Args:
             group: Passages; see `group_passages`.

@@ -70,8 +70,7 @@ class ExampleBuilder:
         """The examples of one passage, in the order they are trained.
 
         Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and
-        without
-        either (REFERENCE: three pairs give five examples); `closed_book` puts each once and without.
+        without either, so three pairs give five examples; `closed_book` puts each once and without.
 
         Raises:
             InputError: if cutting at `block_size` leaves an example with nothing to learn.

@@ -52,8 +52,7 @@ class AdapterStore:
         stack: The model's places for adapters.
         config: PEFT's configuration that they are saved with.
         recipe_hash: Of everything that decides an adapter's weights beside the passage; part of each key, so that
-            adapters
-            of two recipes are never taken for each other.
+            adapters of two recipes are never taken for each other.
     """
 
     def __init__(self, root: Path, stack: LoraStack, config: LoraConfig, recipe_hash: str) -> None:

@@ -60,8 +60,14 @@ class BM25sRetriever(IndexedRetriever):
             InputError: if there is no index, or it was made of another corpus or with other settings.
         """
         if self._opened is None:
-            self._check(_read_about(self.index))
-            self._opened = _OpenIndex(self.index)
+            about = _read_about(self.index)
+            self._check(about)
+            try:
+                self._opened = _OpenIndex(self.index, about)
+            except (OSError, ValueError, EOFError) as error:
+                raise InputError(
+                    f"the index is damaged: {error}", where=str(self.index), mend="Make it anew with prag index"
+                ) from error
         words = [self.tokenisation(query) for query in queries]
         return self._opened.search(words, k, self.threads)
 
@@ -117,9 +123,18 @@ class BM25sRetriever(IndexedRetriever):
 
 
 class _OpenIndex:
-    """An index whose files are mapped into memory."""
+    """An index whose files are mapped into memory.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Of the index.
+        about: What `index.json` says of it.
+
+    Raises:
+        InputError: if bm25s is not installed.
+        ValueError: if the files are not as long as they should be.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Json]) -> None:
         try:
             import bm25s
         except ImportError as error:
@@ -132,6 +147,9 @@ class _OpenIndex:
         self.bm25.nonoccurrence_array = None
         self.bm25.unique_token_ids_set = range(len(self.words))
         self.bm25.load_scores(folder, mmap=True, num_docs=len(self.passages))
+        held = (len(self.passages), len(self.words), len(self.bm25.scores["data"]), len(self.bm25.scores["indices"]))
+        if held != tuple(about.get(name) for name in ("passages", "words", "pairs", "pairs")):
+            raise ValueError(f"it holds {held[0]} passages, {held[1]} words and {held[2]} pairs of them")
         # A plain view of the mapping, since numba's compiled search takes no np.memmap.
         self.bm25.scores |= {
             name: np.asarray(array) for name, array in self.bm25.scores.items() if isinstance(array, np.memmap)

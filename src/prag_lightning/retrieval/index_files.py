@@ -42,12 +42,17 @@ class Strings:
     Args:
         folder: Where the files are.
         name: What they begin with.
+
+    Raises:
+        ValueError: if the files do not belong together.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._ends = np.load(folder / f"{name}_ends.npy", mmap_mode="r")
         with (folder / f"{name}s.bin").open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(self._bytes) != self._ends[-1]:
+            raise ValueError(f"{name}s.bin has {len(self._bytes)} bytes, not {self._ends[-1]}")
 
     def __len__(self) -> int:
         return len(self._ends)
