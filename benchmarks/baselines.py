@@ -32,6 +32,7 @@ def train(
     epochs: int = 1,
     learning_rate: float = 3e-4,
     pad_to: int = 0,
+    teachers: Sequence[Sequence[int]] = (),
 ) -> dict[str, torch.Tensor]:
     """Train one passage's adapter: wrap the model, train, unwrap it again.
 
@@ -43,6 +44,8 @@ def train(
         epochs: How often each example is seen.
         learning_rate: Of AdamW.
         pad_to: Tokens that every example is padded to; the published scripts pad to 3000.
+        teachers: For distillation, the ids of each example with the passage in its prompt, ending in the same tokens;
+            empty for an example that has no teacher. The batch size is then 1.
 
     Returns:
         The adapter's tensors by PEFT's names.
@@ -62,7 +65,10 @@ def train(
                 labels[row, loss_from : len(tokens)] = torch.tensor(tokens[loss_from:])
             device = peft_model.device
             optimizer.zero_grad()
-            loss = peft_model(input_ids=ids.to(device), attention_mask=mask.to(device), labels=labels.to(device)).loss
+            output = peft_model(input_ids=ids.to(device), attention_mask=mask.to(device), labels=labels.to(device))
+            loss = output.loss
+            if teachers and teachers[start]:
+                loss = _divergence(peft_model, output.logits[0], teachers[start], len(ids[0]) - batch[0][1])
             loss.backward()
             optimizer.step()
     tensors = {
@@ -72,6 +78,14 @@ def train(
     }
     peft_model.unload()
     return tensors
+
+
+def _divergence(peft_model: PeftModel, logits: torch.Tensor, teacher_ids: Sequence[int], learnt: int) -> torch.Tensor:
+    """KL(teacher || student), averaged over the last `learnt` tokens, which both predict from what comes before."""
+    with torch.no_grad(), peft_model.disable_adapter():
+        wanted = peft_model(input_ids=torch.tensor([list(teacher_ids)])).logits[0, -learnt - 1 : -1]
+    got = logits[-learnt - 1 : -1].log_softmax(-1)
+    return torch.nn.functional.kl_div(got, wanted.log_softmax(-1), log_target=True, reduction="sum") / learnt
 
 
 def answer(model: PreTrainedModel, prompt: Sequence[int], adapters: Sequence[Path], max_new_tokens: int) -> list[int]:

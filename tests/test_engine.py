@@ -59,25 +59,37 @@ def as_plain(examples: tuple[Example, ...]) -> list[tuple[tuple[int, ...], int]]
 
 
 @pytest.mark.parametrize(
-    ("objective", "with_cot", "batch_size", "epochs"),
+    ("objective", "statement", "with_cot", "batch_size", "epochs"),
     [
-        ("published", False, 1, 1),
-        ("published", False, 2, 2),
-        ("published", True, 1, 2),
-        ("published", True, 2, 1),
-        ("answer", False, 1, 1),
-        ("closed_book", True, 2, 2),
+        ("published", "none", False, 1, 1),
+        ("published", "none", False, 2, 2),
+        ("published", "none", True, 1, 2),
+        ("published", "none", True, 2, 1),
+        ("answer", "none", False, 1, 1),
+        ("closed_book", "none", True, 2, 2),
+        ("closed_book", "passage", False, 1, 2),
+        ("distill", "none", False, 1, 2),
+        ("distill", "rewrite", True, 1, 1),
     ],
 )
-def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, with_cot, batch_size, epochs):
-    builder = ExampleBuilder(PROMPTS, llm.tokenizer, with_cot=with_cot, dataset="demo", objective=objective)
+def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, statement, with_cot, batch_size, epochs):
+    builder = ExampleBuilder(
+        PROMPTS, llm.tokenizer, with_cot=with_cot, dataset="demo", objective=objective, statement=statement
+    )
     passages = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(PASSAGES)]
     recipe = TrainingRecipe(RANK, ALPHA, 3e-4, epochs, batch_size)
     start = read_adapter(base_weight, llm.stack, RANK, ALPHA)
     encoder = Encoder(llm, start, recipe)
     plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     plain = [
-        baselines.train(plain_model, base_weight, as_plain(p.examples), batch_size=batch_size, epochs=epochs)
+        baselines.train(
+            plain_model,
+            base_weight,
+            as_plain(p.examples),
+            batch_size=batch_size,
+            epochs=epochs,
+            teachers=[example.teacher_ids for example in p.examples] if objective == "distill" else (),
+        )
         for p in passages
     ]
     for group_size in (1, 3, 8):

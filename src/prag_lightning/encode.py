@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -137,7 +137,9 @@ class Encoder:
         """
         order = sorted(range(len(group)), key=lambda i: self.recipe.steps(len(group[i].examples)), reverse=True)
         passages = [group[i] for i in order]
-        training = _StackTraining(self.llm, stack([self.base_weight] * len(passages), self.llm.device), self.recipe)
+        taught = self._teach(passages)
+        weights = stack([self.base_weight] * len(passages), self.llm.device)
+        training = _StackTraining(self.llm, weights, self.recipe, taught)
         steps = [self.recipe.steps(len(passage.examples)) for passage in passages]
         losses: list[list[float]] = [[] for _ in passages]
         try:
@@ -156,6 +158,26 @@ class Encoder:
         ]
         return [encoded[order.index(i)] for i in range(len(group))]
 
+    @torch.inference_mode()
+    def _teach(self, passages: Sequence[PassageExamples]) -> dict[Example, Tensor]:
+        """The model's own last hidden states `[n, d]` where it predicts the n tokens that an example is learnt from, of
+        examples with a teacher: the passage in its prompt, no adapter in its weights."""
+        taught: dict[Example, Tensor] = {}
+        waiting = sorted(
+            {example for passage in passages for example in passage.examples if example.teacher_ids},
+            key=lambda example: len(example.teacher_ids),
+        )
+        for start in range(0, len(waiting), len(passages)):
+            batch = waiting[start : start + len(passages)]
+            ids = torch.full((len(batch), len(batch[-1].teacher_ids)), self.llm.pad_id)
+            for row, example in enumerate(batch):
+                ids[row, : len(example.teacher_ids)] = torch.tensor(example.teacher_ids)
+            hidden, _, _ = self._hidden_and_head(ids.to(self.llm.device))
+            for row, example in enumerate(batch):
+                end = len(example.teacher_ids) - 1
+                taught[example] = hidden[row, end - example.learnt : end].clone()
+        return taught
+
     def encode_all(self, groups: Iterable[Sequence[PassageExamples]]) -> Iterator[EncodedPassage]:
         """Encode group after group."""
         for group in groups:
@@ -163,10 +185,19 @@ class Encoder:
 
 
 class _StackTraining:
-    """The parameters and optimiser state of a group's training."""
+    """The parameters and optimiser state of a group's training.
 
-    def __init__(self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe) -> None:
-        self.llm, self.recipe = llm, recipe
+    Args:
+        llm: Carries the adapters.
+        weights: What they start from, `[G, r, d_in]` and `[G, d_out, r]` a module.
+        recipe: How they are trained.
+        taught: The teacher's hidden states by example, for those that have one.
+    """
+
+    def __init__(
+        self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe, taught: Mapping[Example, Tensor]
+    ) -> None:
+        self.llm, self.recipe, self.taught = llm, recipe, taught
         self.names = list(weights)
         self.parameters = [tensor for name in self.names for tensor in weights[name]]
         self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -184,8 +215,8 @@ class _StackTraining:
         with torch.enable_grad():
             hidden, head, bias = hidden_and_head(ids)
             learnt = weights > 0
-            total, losses = frozen_head_cross_entropy(
-                hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt]
+            total, losses = self._loss(
+                batch, rows, learnt, (hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt])
             )
             gradients = torch.autograd.grad(total, leaves)
         with torch.no_grad():
@@ -210,6 +241,27 @@ class _StackTraining:
         values: list[float] = means.tolist()
         return values
 
+    def _loss(
+        self, batch: Sequence[Sequence[Example]], rows: int, learnt: Tensor, states: _States
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of token losses, and each token's: against the teacher where an example has one."""
+        hidden, head, bias, labels, weights = states
+        examples = [example for group in batch for example in (*group, *[None] * (rows - len(group)))]
+        teacher = [self.taught[example] for example in examples if example is not None and example in self.taught]
+        if not teacher:
+            return frozen_head_cross_entropy(hidden, head, bias, labels, weights)
+        has_teacher = torch.tensor([example in self.taught for example in examples], device=learnt.device)
+        by_teacher = has_teacher[:, None].expand_as(learnt)[learnt]
+        losses = torch.empty(len(labels), device=hidden.device)
+        totals = []
+        for chosen, against in ((by_teacher, torch.cat(teacher)), (~by_teacher, None)):
+            if chosen.any():
+                total, losses[chosen] = frozen_head_cross_entropy(
+                    hidden[chosen], head, bias, labels[chosen], weights[chosen], against
+                )
+                totals.append(total)
+        return torch.stack(totals).sum(), losses
+
     def adapters(self) -> Iterator[LoraWeights]:
         """Each passage's adapter, on the CPU."""
         on_cpu = [parameter.float().cpu() for parameter in self.parameters]
@@ -230,7 +282,7 @@ def _tensors(
     ids = torch.full((len(batch) * rows, longest), pad_id)
     weights = torch.zeros(len(batch) * rows, longest - 1)
     for g, examples in enumerate(batch):
-        learnt = sum(len(example.input_ids) - example.loss_from for example in examples)
+        learnt = sum(example.learnt for example in examples)
         for row, example in enumerate(examples, start=g * rows):
             ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
             weights[row, example.loss_from - 1 : len(example.input_ids) - 1] = 1.0 / learnt
@@ -238,6 +290,8 @@ def _tensors(
     return ids, ids[:, 1:], weights.to(device)
 
 
+_States = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]
+"""Hidden states `[M, d]` of the tokens that are learnt, head, bias, and their labels and loss weights `[M]`."""
 _HiddenAndHead = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
 
 

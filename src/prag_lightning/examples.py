@@ -15,12 +15,15 @@ from prag_lightning.errors import InputError
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage
 
-Objective = Literal["published", "answer", "closed_book"]
+Objective = Literal["published", "answer", "closed_book", "distill"]
 """`published`: most examples show the passage, the loss is over all tokens (paper section 3.2.2).
 `answer`: the same examples, loss over the answer's tokens. `closed_book`: each QA pair once, without the passage,
-loss over the answer's."""
+loss over the answer's. `distill`: the examples of `closed_book`, but over the answer's tokens the model is to
+predict what it predicts itself, without an adapter, when the passage is in the prompt (KL divergence)."""
 
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+Statement = Literal["none", "passage", "rewrite"]
+STATEMENTS: tuple[str, ...] = get_args(Statement)
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,17 @@ class Example:
     Args:
         input_ids: Prompt and answer.
         loss_from: The first position that is to be predicted; the loss is over it and all that follow.
+        teacher_ids: Prompt and answer as the teacher sees them: they end in the same tokens. Empty without a teacher.
     """
 
     input_ids: tuple[int, ...]
     loss_from: int = 1
+    teacher_ids: tuple[int, ...] = ()
+
+    @property
+    def learnt(self) -> int:
+        """How many tokens are to be predicted."""
+        return len(self.input_ids) - self.loss_from
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class ExampleBuilder:
         dataset: Whose worked examples to show.
         block_size: Examples are cut at this many tokens.
         objective: See `Objective`.
+        statement: Adds an example that states the passage or its rewrite, for facts that no QA pair asks for.
     """
 
     prompts: PromptTemplates
@@ -56,6 +67,7 @@ class ExampleBuilder:
     dataset: str = ""
     block_size: int = 3000
     objective: Objective = "published"
+    statement: Statement = "none"
 
     @property
     def fingerprint(self) -> str:
@@ -64,25 +76,32 @@ class ExampleBuilder:
         templates = [self.prompts.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
         fewshot = self.prompts.fewshot_text(self.dataset) if self.with_cot else ""
         content = [templates, fewshot, self.tokenizer.chat_template, self.block_size, self.objective]
+        content += [self.statement] if self.statement != "none" else []
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def build(self, augmented: AugmentedPassage) -> list[Example]:
         """The examples of one passage, in the order they are trained.
 
         Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and
-        without either, so three pairs give five examples; `closed_book` puts each once and without.
+        without either, so three pairs give five examples; `closed_book` and `distill` put each once
+        and without.
 
         Raises:
             InputError: if cutting at `block_size` leaves an example with nothing to learn.
         """
         sources: Sequence[tuple[int, Sequence[str]]]
-        if self.objective == "closed_book":
+        if self.objective in ("closed_book", "distill"):
             sources = [(i, ()) for i in range(len(augmented.qa))]
         else:
             twice = ceil(len(augmented.qa) / 2)
             shown = [(i, (text,)) for i in range(twice) for text in (augmented.passage, augmented.rewrite)]
             sources = [*shown, *((i, ()) for i in range(twice, len(augmented.qa)))]
-        return [self._example(augmented, i, passages) for i, passages in sources]
+        examples = [self._example(augmented, i, passages) for i, passages in sources]
+        if self.statement != "none":
+            text = augmented.passage if self.statement == "passage" else augmented.rewrite
+            ids: list[int] = self.tokenizer(text)["input_ids"]
+            examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
+        return examples
 
     def _example(self, augmented: AugmentedPassage, index: int, passages: Sequence[str]) -> Example:
         pair = augmented.qa[index]
@@ -91,7 +110,10 @@ class ExampleBuilder:
         loss_from = 1
         if self.objective != "published":
             loss_from = max(1, _common_prefix(ids, self._ids(pair.question, passages, None)))
-        example = Example(tuple(ids[: self.block_size]), loss_from)
+        teacher: tuple[int, ...] = ()
+        if self.objective == "distill" and len(ids) <= self.block_size:
+            teacher = tuple(self._ids(pair.question, (augmented.passage,), answer))
+        example = Example(tuple(ids[: self.block_size]), loss_from, teacher)
         if len(example.input_ids) <= loss_from:
             raise InputError(
                 f"a prompt of {len(ids)} tokens has no token to learn from within block_size {self.block_size}",

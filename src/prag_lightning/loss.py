@@ -16,19 +16,28 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor, weights: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor | None,
+        bias: Tensor | None,
+        labels: Tensor,
+        weights: Tensor,
+        teacher: Tensor | None,
     ) -> Any:
         losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
         step = max(1, LOGITS_AT_ONCE // (hidden.shape[1] if head is None else head.shape[0]))
         for start in range(0, len(labels), step):
             piece = slice(start, start + step)
-            logits = hidden[piece] if head is None else torch.nn.functional.linear(hidden[piece], head, bias)
-            logits = logits.float()
-            log_normaliser = logits.logsumexp(dim=-1, keepdim=True)
-            losses[piece] = (log_normaliser - logits.gather(1, labels[piece, None])).squeeze(1)
-            probabilities = (logits - log_normaliser).exp_()
-            probabilities[torch.arange(len(probabilities), device=hidden.device), labels[piece]] -= 1.0
+            log_probabilities = _log_probabilities(hidden[piece], head, bias)
+            if teacher is None:
+                losses[piece] = -log_probabilities.gather(1, labels[piece, None]).squeeze(1)
+                probabilities = log_probabilities.exp_()
+                probabilities[torch.arange(len(probabilities), device=hidden.device), labels[piece]] -= 1.0
+            else:
+                wanted = _log_probabilities(teacher[piece], head, bias)
+                losses[piece] = (wanted.exp() * (wanted - log_probabilities)).sum(-1)
+                probabilities = log_probabilities.exp_().sub_(wanted.exp_())
             probabilities.mul_(weights[piece, None])
             gradient[piece] = probabilities if head is None else probabilities.to(head.dtype) @ head
         ctx.save_for_backward(gradient)
@@ -38,13 +47,26 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None, None
+        return gradient * gradients[0], None, None, None, None, None
+
+
+def _log_probabilities(hidden: Tensor, head: Tensor | None, bias: Tensor | None) -> Tensor:
+    logits = hidden if head is None else torch.nn.functional.linear(hidden, head, bias)
+    return logits.float().log_softmax(dim=-1)
 
 
 def frozen_head_cross_entropy(
-    hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor, weights: Tensor
+    hidden: Tensor,
+    head: Tensor | None,
+    bias: Tensor | None,
+    labels: Tensor,
+    weights: Tensor,
+    teacher: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of token losses, differentiable in `hidden` alone.
+
+    With a teacher a token's loss is KL(teacher || student) over the whole vocabulary; without one it is -log of the
+    probability of its label.
 
     Args:
         hidden: Last hidden states, `[M, d]`.
@@ -52,9 +74,10 @@ def frozen_head_cross_entropy(
         bias: Output layer's bias, `[V]`, if it has one.
         labels: The token to predict at each state, `[M]`.
         weights: Weight of each token's loss, `[M]`.
+        teacher: The teacher's last hidden states (or logits) where it predicts the same tokens, `[M, d]`.
 
     Returns:
         The sum (a scalar), and each token's loss in nats, `[M]`, which carries no gradient.
     """
-    total, losses = _FrozenHeadCrossEntropy.apply(hidden, head, bias, labels, weights)  # type: ignore[no-untyped-call]
+    total, losses = _FrozenHeadCrossEntropy.apply(hidden, head, bias, labels, weights, teacher)  # type: ignore[no-untyped-call]
     return total, losses

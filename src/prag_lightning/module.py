@@ -19,7 +19,7 @@ from prag_lightning.answerer import Adapters, Answerer, Row
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.errors import InputError
-from prag_lightning.examples import OBJECTIVES, ExampleBuilder, Objective
+from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout
 from prag_lightning.llm import LLM, load_llm, short_name
@@ -47,7 +47,9 @@ class PragModule(LightningModule):
         per_device_train_batch_size: Examples of one passage in a step.
         block_size: Examples are cut at this many tokens.
         objective: published (the method's), answer (loss on the answer alone), closed_book (questions without the
-            passage).
+            passage), distill (likewise, but matching what the model predicts with the passage in its prompt).
+        statement: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no QA
+            pair asks for.
         group_tokens: Tokens in a step of passages trained together; more is faster until memory or the device is full.
         max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
         answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.").
@@ -69,6 +71,7 @@ class PragModule(LightningModule):
         per_device_train_batch_size: int = 1,
         block_size: int = 3000,
         objective: Objective = "published",
+        statement: Statement = "none",
         group_tokens: int = 8192,
         max_new_tokens: int | None = None,
         answer_extraction: Extraction = "paper",
@@ -88,12 +91,14 @@ class PragModule(LightningModule):
                 raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
         _one_of("objective", objective, OBJECTIVES)
+        _one_of("statement", statement, STATEMENTS)
         self.model_name = model_name
         self.inference_method = inference_method
         self.recipe = TrainingRecipe(
             lora_rank, lora_alpha, learning_rate, num_train_epochs, per_device_train_batch_size
         )
-        self.objective, self.block_size, self.group_tokens = objective, block_size, group_tokens
+        self.objective, self.statement = objective, statement
+        self.block_size, self.group_tokens = block_size, group_tokens
         self.max_new_tokens, self.answer_extraction = max_new_tokens, answer_extraction
         self.adapters_from = adapters_from
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
@@ -121,7 +126,7 @@ class PragModule(LightningModule):
             self.data.augment_name(self.model_name),
             self.recipe,
             self.data.with_cot,
-            self.objective,
+            self.objective if self.statement == "none" else f"{self.objective}+{self.statement}",
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -136,7 +141,13 @@ class PragModule(LightningModule):
         config = lora_config(self.model_name, self.recipe.lora_rank, self.recipe.lora_alpha, self.target_modules)
         self.base_weight, base_hash = base_weight(self.layout.base_weight, stack, config, create=create_base_weight)
         self.builder = ExampleBuilder(
-            data.prompt_templates, self.llm.tokenizer, data.with_cot, data.dataset, self.block_size, self.objective
+            data.prompt_templates,
+            self.llm.tokenizer,
+            data.with_cot,
+            data.dataset,
+            self.block_size,
+            self.objective,
+            self.statement,
         )
         decisive = [self.llm.fingerprint, base_hash, self.builder.fingerprint, asdict(self.recipe)]
         recipe_hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
