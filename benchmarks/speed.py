@@ -33,7 +33,8 @@ from prag_lightning.examples import ExampleBuilder
 from prag_lightning.files import Journal, write_json, write_text
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, read_adapter, write_adapter
-from prag_lightning.lora.merge import concatenate, stack
+from prag_lightning.lora.merge import merge, stack
+from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage
 from prag_lightning.tiny.world import World
@@ -227,11 +228,9 @@ def answer_rounds(
     """Both sides' seconds a question, and the share that loading and merging has of ours."""
     alone = 2
 
-    def load() -> list[Any]:
-        return [[read_adapter(d, llm.stack, RECIPE.lora_rank, RECIPE.lora_alpha) for d in row] for row in chosen]
-
-    def merge() -> object:
-        return stack([concatenate(row) for row in load()], llm.device)
+    def load() -> list[LoraWeights]:
+        rank, alpha = RECIPE.lora_rank, RECIPE.lora_alpha
+        return [merge([read_adapter(directory, llm.stack, rank, alpha) for directory in row]) for row in chosen]
 
     def ours() -> object:
         return generate(llm, prompts, length, adapters=load(), scaling=RECIPE.scaling)
@@ -240,7 +239,12 @@ def answer_rounds(
         return [baselines.answer(plain, prompts[i], chosen[i], length) for i in range(alone)]
 
     measured = alternate(
-        {"PEFT": (through_peft, alone), "ours": (ours, len(prompts)), "loading": (merge, len(prompts))}, rounds
+        {
+            "PEFT": (through_peft, alone),
+            "ours": (ours, len(prompts)),
+            "loading": (lambda: stack(load(), llm.device), len(prompts)),
+        },
+        rounds,
     )
     return {
         "peft": vars(measured["PEFT"]),

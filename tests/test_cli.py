@@ -180,6 +180,39 @@ def test_other_passages_adapters_are_a_control(config, tmp_path):
     assert (tmp_path / "output" / EXPERIMENT / "prag-other/total/result.txt").is_file()
 
 
+@pytest.mark.parametrize("merge", ["mean", "score", "ties", "orthogonal"])
+def test_merges_have_results_of_their_own_and_score_needs_a_corpus(config, tmp_path, capsys, merge):
+    assert prag("fit", config) == 0
+    assert prag("test", config, "--model.merge", merge) == 0
+    assert (tmp_path / "output" / EXPERIMENT / f"prag-{merge}/total/result.txt").is_file()
+    without = prag("test", config, "--model.merge", merge, "--data.corpus", "null", "--model.max_new_tokens", "5")
+    assert without == (2 if merge == "score" else 0)
+    assert ("data.corpus" in capsys.readouterr().err) == (merge == "score")
+
+
+def test_export_writes_what_prag_adds_as_one_peft_adapter(config, model_folder, tmp_path, capsys):
+    assert prag("export", config, "--out", "merged") == 2
+    assert "prag fit" in capsys.readouterr().err
+    assert prag("fit", config) == 0
+    assert prag("export", config, "--out", "merged", "--test_ids", "[0, 2]") == 0
+    assert [str(path) for path in sorted(Path("merged").glob("*/*"))] == ["merged/total/0", "merged/total/2"]
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    ids = torch.tensor([[5, 6, 7]])
+    before = plain(ids).logits
+    merged = PeftModel.from_pretrained(plain, "merged/total/0")(ids).logits
+    recipe = tmp_path / "offline" / EXPERIMENT
+    assert not torch.allclose(merged, before)
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    peft_model = PeftModel.from_pretrained(plain, str(recipe / "total/data_0/passage_0"), adapter_name="0")
+    for pid in ("1", "2"):
+        peft_model.load_adapter(str(recipe / f"total/data_0/passage_{pid}"), adapter_name=pid)
+    peft_model.add_weighted_adapter(["0", "1", "2"], [1.0] * 3, "all", combination_type="cat")
+    peft_model.set_adapter("all")
+    torch.testing.assert_close(peft_model(ids).logits, merged, atol=1e-5, rtol=1e-4)
+    assert prag("export", config, "--out", "merged", "--test_ids", "[7]") == 2
+    assert "no question 7" in capsys.readouterr().err
+
+
 def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "aug/popqa/llama3.2-1b-instruct"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import baselines
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.answer import generate
@@ -13,6 +14,7 @@ from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, grou
 from prag_lightning.examples import Example, ExampleBuilder
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
+from prag_lightning.lora.merge import TIES_DENSITY, merge
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
 from tiny_llm import save_random_llm
@@ -147,7 +149,7 @@ def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters
     rows = [rng.sample(range(8), k=rng.randint(1, 3)) for _ in range(8)]
     prompts = [PROMPTS.question_ids(llm.tokenizer, f"Where is {WORDS[i]}?", [WORDS[i]] * (i % 3)) for i in range(8)]
     weights = [read_adapter(directory, llm.stack, RANK, ALPHA) for directory in adapters]
-    stacked = [[weights[i] for i in row] for row in rows]
+    stacked = [merge([weights[i] for i in row]) for row in rows]
     scaling = ALPHA / RANK
     together = generate(llm, prompts, 12, adapters=stacked, scaling=scaling)
     alone = [generate(llm, [p], 12, adapters=[a], scaling=scaling)[0] for p, a in zip(prompts, stacked, strict=True)]
@@ -157,6 +159,57 @@ def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters
     for text, prompt, row in zip(together, prompts, rows, strict=True):
         ids = baselines.answer(plain_model, prompt, [adapters[i] for i in row], 12)
         assert llm.tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize(
+    ("method", "combination", "weight"), [("sum", "cat", 1.0), ("mean", "cat", 1 / 3), ("ties", "ties", 1.0)]
+)
+def test_merges_equal_pefts_and_are_written_as_one_adapter(
+    llm, folder, adapters, tmp_path, method, combination, weight
+):
+    names = ["0", "1", "2"]
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    peft_model = PeftModel.from_pretrained(plain, str(adapters[0]), adapter_name="0")
+    for name in names[1:]:
+        peft_model.load_adapter(str(adapters[int(name)]), adapter_name=name)
+    peft_model.add_weighted_adapter(names, [weight] * 3, "merged", combination_type=combination, density=TIES_DENSITY)
+    peft_model.set_adapter("merged")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = peft_model(ids).logits.detach()
+    peft_model.unload()
+    merged = merge([read_adapter(adapters[int(name)], llm.stack, RANK, ALPHA) for name in names], method)
+    rank = next(iter(merged.values()))[0].shape[0]
+    write_adapter(tmp_path / "merged", merged, lora_config(llm.name, rank, ALPHA * rank // RANK, llm.stack.targets))
+    loaded = PeftModel.from_pretrained(plain, str(tmp_path / "merged"))
+    torch.testing.assert_close(loaded(ids).logits, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(expected, llm.model(ids).logits, atol=1e-2)
+
+
+def test_scores_weigh_adapters_relative_to_the_best(llm, adapters):
+    first, second = (read_adapter(directory, llm.stack, RANK, ALPHA) for directory in adapters[:2])
+    merged = merge([first, second], "score", [8.0, 2.0])
+    for name, (_, lora_b) in merged.items():
+        torch.testing.assert_close(lora_b, torch.cat([first[name][1], 0.25 * second[name][1]], dim=1))
+    assert_same(merge([first, second], "score"), merge([first, second]))
+
+
+def test_orthogonal_adapters_leave_better_ranked_ones_alone(llm, adapters):
+    weights = [read_adapter(directory, llm.stack, RANK, ALPHA) for directory in adapters[:3]]
+    merged = merge(weights, "orthogonal")
+    for name, (lora_a, lora_b) in merged.items():
+        torch.testing.assert_close(lora_b[:, :RANK], weights[0][name][1])
+        torch.testing.assert_close(lora_a, torch.cat([each[name][0] for each in weights]))
+        blocks = lora_b.split(RANK, dim=1)
+        for i, left in enumerate(blocks):
+            for right in blocks[i + 1 :]:
+                assert (left.T @ right).norm() < 1e-4 * left.norm() * right.norm() + 1e-9
+    assert_same(merge(weights[:1], "orthogonal"), weights[0])
+
+
+def assert_same(left, right) -> None:
+    for name, pair in left.items():
+        for a, b in zip(pair, right[name], strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_random_adapter_is_distributed_as_pefts(llm, base_weight):

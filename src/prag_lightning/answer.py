@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from prag_lightning.llm import LLM
-from prag_lightning.lora.merge import concatenate, stack
+from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
 
 InferenceMethod = Literal["vanilla", "icl", "prag", "combine"]
@@ -35,7 +35,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
-    adapters: Sequence[Sequence[LoraWeights]] | None = None,
+    adapters: Sequence[LoraWeights] | None = None,
     scaling: float = 1.0,
     logits_processors: Sequence[LogitsProcessor] = (),
 ) -> list[str]:
@@ -45,8 +45,7 @@ def generate(
         llm: The model.
         prompts: Token ids, at least one row.
         max_new_tokens: Longest continuation.
-        adapters: For each row the adapters of its passages, whose sum is merged into the weights; none for the plain
-            model.
+        adapters: A row's adapter, merged of those of its passages; none for the plain model.
         scaling: alpha / r of the adapters as they were trained.
         logits_processors: Change the scores, one after the other, before the best is taken, for instance to sample.
 
@@ -60,7 +59,7 @@ def generate(
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     if adapters is not None:
-        llm.stack.set(stack([concatenate(row) for row in adapters], llm.device), scaling)
+        llm.stack.set(stack(adapters, llm.device), scaling)
     try:
         output = llm.model.generate(  # type: ignore[operator]
             input_ids=ids.to(llm.device),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from prag_lightning.answer import InferenceMethod, generate, uses_adapters, uses_passages
 from prag_lightning.files import Journal
 from prag_lightning.llm import LLM
+from prag_lightning.lora.merge import Merge, merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.lora.store import AdapterStore
 from prag_lightning.prompts import PromptTemplates
@@ -28,18 +29,25 @@ class Adapters:
         store: Has them.
         base_weight: Stands for a question without passages.
         scaling: alpha / r.
+        merge: How those of one question are merged.
     """
 
     store: AdapterStore
     base_weight: LoraWeights
     scaling: float
+    merge: Merge = "sum"
 
     def keys(self, passages: Sequence[AugmentedPassage]) -> list[str]:
         """The keys of the passages' adapters."""
         return [self.store.key(passage.content_hash) for passage in passages]
 
-    def load(self, passages: Sequence[AugmentedPassage], test_id: int) -> list[LoraWeights]:
-        """The adapters of the passages of question `test_id`.
+    def load(self, passages: Sequence[AugmentedPassage], test_id: int, scores: Sequence[float] = ()) -> LoraWeights:
+        """The merged adapter of the passages of question `test_id`.
+
+        Args:
+            passages: Best ranked first.
+            test_id: Of the question, for messages.
+            scores: Of the passages, if the merge takes them.
 
         Raises:
             InputError: naming the passage whose adapter is missing or damaged.
@@ -48,7 +56,7 @@ class Adapters:
             self.store.load(key, f"the passage {passage.passage[:60]!r} of question {test_id}")
             for key, passage in zip(self.keys(passages), passages, strict=True)
         ]
-        return loaded or [self.base_weight]
+        return merge(loaded or [self.base_weight], self.merge, scores)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Answerer:
         batch: Sequence[AugmentedQuestion],
         journal: Journal,
         encoded: Sequence[Sequence[AugmentedPassage]] | None = None,
+        scores: Sequence[Sequence[float]] = (),
     ) -> list[Row]:
         """Rows of `predict.json`, unscored, with the seconds that each took.
 
@@ -87,16 +96,18 @@ class Answerer:
             batch: Questions with their passages.
             journal: Answers that were given before are taken from it, and new ones put into it.
             encoded: For each question the passages whose adapters are merged; unset means its own.
+            scores: For each question those passages' scores in retrieval, if the merge takes them.
         """
         encoded = [record.passages for record in batch] if encoded is None else encoded
         prompts = [self._prompt(record) for record in batch]
-        keys = [self._key(prompt, passages) for prompt, passages in zip(prompts, encoded, strict=True)]
+        scores = scores or [()] * len(batch)
+        keys = [self._key(*decisive) for decisive in zip(prompts, encoded, scores, strict=True)]
         missing = [i for i, key in enumerate(keys) if journal.get(key) is None]
         if missing:
             started = time.perf_counter()
             merged, scaling = None, 1.0
             if self._adapters is not None:
-                merged = [self._adapters.load(encoded[i], batch[i].question.test_id) for i in missing]
+                merged = [self._adapters.load(encoded[i], batch[i].question.test_id, scores[i]) for i in missing]
                 scaling = self._adapters.scaling
             wanted = [prompts[i] for i in missing]
             texts = generate(self.llm, wanted, self.max_new_tokens, adapters=merged, scaling=scaling)
@@ -117,10 +128,11 @@ class Answerer:
             self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
         )
 
-    def _key(self, prompt: list[int], passages: Sequence[AugmentedPassage]) -> str:
+    def _key(self, prompt: list[int], passages: Sequence[AugmentedPassage], scores: Sequence[float]) -> str:
         """Of everything that decides an answer."""
-        keys = [] if self._adapters is None else self._adapters.keys(passages)
-        content = [self.llm.fingerprint, self.precision, self.max_new_tokens, prompt, keys]
+        adapters = self._adapters
+        merged = [] if adapters is None else [adapters.keys(passages), adapters.merge, list(scores)]
+        content = [self.llm.fingerprint, self.precision, self.max_new_tokens, prompt, merged]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

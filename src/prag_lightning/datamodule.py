@@ -228,6 +228,17 @@ class PragDataModule(LightningDataModule):
             for record, hits in zip(records, found, strict=True)
         ]
 
+    def scores(
+        self, records: Sequence[AugmentedQuestion], passages: Sequence[Sequence[AugmentedPassage]]
+    ) -> list[list[float]]:
+        """What each question's passages score in retrieval; 0 for one that is not among those found."""
+        depth = self.topk + self.augment_settings.extra_candidates
+        found = self.retriever.search([record.question.question for record in records], depth)
+        by_text = [{hit.passage.text: hit.score for hit in hits} for hits in found]
+        return [
+            [scores.get(passage.passage, 0.0) for passage in row] for scores, row in zip(by_text, passages, strict=True)
+        ]
+
     def _batches(self, records: Sequence[AugmentedQuestion]) -> list[list[AugmentedQuestion]]:
         """Batches of questions of like length, so that little is padding."""
         ordered = sorted(records, key=lambda r: len(r.question.question) + sum(len(p.passage) for p in r.passages))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,8 @@ from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Obje
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout
 from prag_lightning.llm import LLM, load_llm, short_name
-from prag_lightning.lora.adapters import lora_config
+from prag_lightning.lora.adapters import lora_config, write_adapter
+from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import AdapterStore, base_weight
 from prag_lightning.metrics import AnswerScores, Extraction, evaluate
@@ -53,6 +54,8 @@ class PragModule(LightningModule):
         group_tokens: Tokens in a step of passages trained together; more is faster until memory or the device is full.
         max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
         answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.").
+        merge: How the adapters of a question's passages become one: sum (the method's), mean, score (weighted by
+            retrieval), ties, orthogonal.
         adapters_from: own, or other: a control that merges the adapters of another question's passages.
         target_modules: Linear layers that carry adapters.
         offline_root: Root of the adapters.
@@ -75,6 +78,7 @@ class PragModule(LightningModule):
         group_tokens: int = 8192,
         max_new_tokens: int | None = None,
         answer_extraction: Extraction = "paper",
+        merge: Merge = "sum",
         adapters_from: Literal["own", "other"] = "own",
         target_modules: Sequence[str] = DEFAULT_TARGETS,
         offline_root: str = "checkpoints/offline",
@@ -90,6 +94,7 @@ class PragModule(LightningModule):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
+        _one_of("merge", merge, MERGES)
         _one_of("objective", objective, OBJECTIVES)
         _one_of("statement", statement, STATEMENTS)
         self.model_name = model_name
@@ -100,7 +105,7 @@ class PragModule(LightningModule):
         self.objective, self.statement = objective, statement
         self.block_size, self.group_tokens = block_size, group_tokens
         self.max_new_tokens, self.answer_extraction = max_new_tokens, answer_extraction
-        self.adapters_from = adapters_from
+        self.merge, self.adapters_from = merge, adapters_from
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
         self.offline_root, self.output_root = Path(offline_root), Path(output_root)
 
@@ -216,7 +221,7 @@ class PragModule(LightningModule):
         data, adapters = self.data, None
         if uses_adapters(self.inference_method):
             self._open_store(create_base_weight=False)
-            adapters = Adapters(self.store, self.base_weight, self.recipe.scaling)
+            adapters = Adapters(self.store, self.base_weight, self.recipe.scaling, self.merge)
         self.answerer = Answerer(
             self.llm,
             data.prompt_templates,
@@ -254,7 +259,8 @@ class PragModule(LightningModule):
 
     def _answer(self, batch: list[AugmentedQuestion], split: str) -> list[Row]:
         encoded = [self._encoded_passages(record, split) for record in batch]
-        return self.answerer.answer(batch, self.journals[split], encoded)
+        scores = self.data.scores(batch, encoded) if self.merge == "score" and batch else ()
+        return self.answerer.answer(batch, self.journals[split], encoded, scores)
 
     def _encoded_passages(self, record: AugmentedQuestion, split: str) -> tuple[AugmentedPassage, ...]:
         """The passages whose adapters are merged: the question's own, or, as a control, those of one half the split
@@ -298,6 +304,34 @@ class PragModule(LightningModule):
         for split in self.splits:
             self.print(f"Answers are in {self._results(split) / 'predict.json'}")
 
+    # export
+
+    def export(self, out: Path, test_ids: Sequence[int] | None = None) -> Iterator[Path]:
+        """Write each question's merged adapter as one PEFT directory, scaled so that PEFT adds what `prag` adds.
+
+        Raises:
+            InputError: for an adapter that is missing, or a question that is not there.
+        """
+        self.configure_model()
+        self._open_store(create_base_weight=False)
+        adapters = Adapters(self.store, self.base_weight, self.recipe.scaling, self.merge)
+        known: set[int] = set()
+        for split, records in self.data.records(self.model_name).items():
+            for record in records:
+                test_id = record.question.test_id
+                known.add(test_id)
+                if test_ids is not None and test_id not in test_ids:
+                    continue
+                scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
+                merged = adapters.load(record.passages, test_id, scores)
+                rank = next(iter(merged.values()))[0].shape[0]
+                alpha = self.recipe.lora_alpha * rank // self.recipe.lora_rank
+                directory = out / split / str(test_id)
+                write_adapter(directory, merged, lora_config(self.model_name, rank, alpha, self.target_modules))
+                yield directory
+        if unknown := set(test_ids or ()) - known:
+            raise InputError(f"there is no question {min(unknown)}", where="--test_ids", mend="Give ids of the split")
+
     def _gather(self, split: str) -> list[Row]:
         rows = self.rows[split]
         if self.trainer.world_size > 1:
@@ -308,7 +342,9 @@ class PragModule(LightningModule):
 
     @property
     def _method(self) -> str:
-        return self.inference_method if self.adapters_from == "own" else f"{self.inference_method}-other"
+        merge = self.merge if self.merge != "sum" and uses_adapters(self.inference_method) else None
+        other = "other" if self.adapters_from == "other" else None
+        return "-".join(filter(None, (self.inference_method, merge, other)))
 
     def _results(self, split: str) -> Path:
         return self.layout.results(self._method, split)

@@ -1,4 +1,4 @@
-"""The stages of the `prag` command that work with an LLM: augment, fit, test, predict, report."""
+"""The stages of the `prag` command: augment, fit, test, predict, export, report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PragCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Methods of `PragTrainer`, and those of their arguments that are not set on the command line."""
-        return {stage: {"model", "datamodule"} for stage in ("augment", "fit", "test", "predict", "report")}
+        return {stage: {"model", "datamodule"} for stage in ("augment", "fit", "test", "predict", "export", "report")}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """As Lightning's, with errors of one line."""

@@ -105,6 +105,22 @@ class PragTrainer(Trainer):
         """Answer questions that have no gold answers."""
         return super().predict(model, datamodule=datamodule, return_predictions=False)
 
+    def export(
+        self, model: PragModule, datamodule: PragDataModule, out: str, test_ids: list[int] | None = None
+    ) -> None:
+        """Write the merged adapter of each question's passages as a PEFT directory, `{out}/{split}/{test_id}`.
+
+        Args:
+            model: Says how they were trained and are merged.
+            datamodule: The questions.
+            out: A folder; what is there already is left alone.
+            test_ids: Of the questions; unset means all.
+        """
+        self.datamodule = datamodule
+        model.trainer = datamodule.trainer = self
+        for path in model.export(Path(out), test_ids):
+            print(path)
+
     def report(self, model: PragModule, datamodule: PragDataModule) -> None:
         """Print one table of all results of the model, by method and split."""
         print_results(find_results(model.output_root))

@@ -3,28 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
+from peft.utils.merge_utils import ties
 from torch import Tensor
 from torch.nn.functional import pad
 
 from prag_lightning.lora.stack import LoraWeights
 
+Merge = Literal["sum", "mean", "score", "ties", "orthogonal"]
+"""`sum` of the updates (paper section 3.3; PEFT calls it `cat`). `mean` of them. `score`: a sum in which each counts as
+its passage scored in retrieval, relative to the best. `ties`: the larger half of each adapter's values, of those the
+ones whose sign most agree on, averaged (arXiv 2306.01708), A and B apart as in PEFT. `orthogonal`: a sum in which each
+adapter writes only into directions that no better ranked one writes into."""
 
-def concatenate(adapters: Sequence[LoraWeights]) -> LoraWeights:
-    """One LoRA of rank `sum of ranks` whose update is the sum of the adapters' (paper section 3.3; PEFT calls it
-    `cat`).
+MERGES: tuple[str, ...] = get_args(Merge)
+TIES_DENSITY = 0.5
+"""The share of an adapter's values that `ties` keeps."""
+
+
+def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequence[float] = ()) -> LoraWeights:
+    """One LoRA of several, to be scaled as each of them is.
 
     Args:
-        adapters: At least one; A `[r, d_in]` and B `[d_out, r]` a module, the same modules in each.
+        adapters: At least one, best ranked first; A `[r, d_in]` and B `[d_out, r]` a module, the same modules in each.
+        method: See `Merge`.
+        scores: Of the passages, for the method of that name; without any all count alike.
+
+    Returns:
+        A LoRA whose rank is the sum of the adapters' ranks, or for `ties` that of one.
     """
+    if method == "ties" and len(adapters) > 1:
+        return {name: _ties([adapter[name] for adapter in adapters]) for name in adapters[0]}
+    if method == "orthogonal":
+        adapters = _orthogonalised(adapters)
+    weights = _weights(method, len(adapters), scores)
     return {
         name: (
             torch.cat([adapter[name][0] for adapter in adapters], dim=0),
-            torch.cat([adapter[name][1] for adapter in adapters], dim=1),
+            torch.cat([weight * adapter[name][1] for weight, adapter in zip(weights, adapters, strict=True)], dim=1),
         )
         for name in adapters[0]
     }
+
+
+def _weights(method: Merge, count: int, scores: Sequence[float]) -> list[float]:
+    if method == "mean":
+        return [1.0 / count] * count
+    best = max(scores, default=0.0)
+    return [score / best for score in scores] if method == "score" and best > 0 else [1.0] * count
+
+
+def _ties(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    ones = torch.ones(len(pairs))
+    merged_a, merged_b = (ties([pair[i].float() for pair in pairs], ones, TIES_DENSITY) for i in (0, 1))
+    return merged_a.to(pairs[0][0].dtype), merged_b.to(pairs[0][1].dtype)
+
+
+def _orthogonalised(adapters: Sequence[LoraWeights]) -> list[LoraWeights]:
+    """The adapters, each B `[d_out, r]` without its part in the span of the columns of those before it."""
+    result: list[LoraWeights] = []
+    spans: dict[str, Tensor] = {}
+    for adapter in adapters:
+        freed: LoraWeights = {}
+        for name, (lora_a, lora_b) in adapter.items():
+            wide = lora_b.float()
+            span = spans.get(name)
+            if span is not None:
+                wide = wide - span @ (span.T @ wide)
+            freed[name] = (lora_a, wide.to(lora_b.dtype))
+            basis = torch.linalg.qr(wide).Q if wide.any() else wide
+            spans[name] = basis if span is None else torch.cat([span, basis], dim=1)
+        result.append(freed)
+    return result
 
 
 def stack(adapters: Sequence[LoraWeights], device: torch.device | str | None = None) -> LoraWeights:

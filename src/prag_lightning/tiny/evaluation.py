@@ -15,6 +15,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.examples import ExampleBuilder, Objective
 from prag_lightning.llm import LLM
 from prag_lightning.lora.adapters import random_adapter
+from prag_lightning.lora.merge import merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import answer_presence, evaluate
 from prag_lightning.prompts import PromptTemplates
@@ -201,7 +202,7 @@ class Evaluation:
                 self.llm,
                 ids,
                 _LONG_TOKENS if with_cot else _DIRECT_TOKENS,
-                adapters=[each.adapters for each in batch] if batch[0].adapters else None,
+                adapters=[merge(each.adapters) for each in batch] if batch[0].adapters else None,
                 scaling=scaling,
             )
             matches += [
