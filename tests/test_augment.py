@@ -121,6 +121,18 @@ def test_passages_that_never_succeed_are_given_up_and_not_asked_again(random_llm
     assert not again.failures.reasons
 
 
+def test_more_pairs_take_more_replies_and_no_question_twice(random_llm, tmp_path, monkeypatch):
+    replies_given = iter([PAIRS[:3], PAIRS[:3], [*PAIRS[2:], {**PAIRS[0], "question": "q9"}], PAIRS[:3]])
+    monkeypatch.setattr(
+        LLMAugmenter,
+        "_generate",
+        lambda self, prompts, passages, purpose: ["r"] if "rewrite" in purpose else [json.dumps(next(replies_given))],
+    )
+    (written,) = dict(make_augmenter(random_llm, AugmentSettings(qa_per_passage=5), tmp_path).augment(["x"])).values()
+    assert [pair.question for pair in written.qa] == ["q0", "q1", "q2", "q3", "q9"]
+    assert len(list(replies_given)) == 1
+
+
 @pytest.fixture
 def short_fields(monkeypatch):
     monkeypatch.setattr(replies, "LONGEST_FIELD", 6)

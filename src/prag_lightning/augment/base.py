@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from prag_lightning.augment.replies import QA_PAIRS
 from prag_lightning.errors import InputError
 from prag_lightning.files import Journal
 from prag_lightning.progress import Progress
@@ -26,7 +27,9 @@ class AugmentSettings:
     """How passages are augmented; the sampling is the paper's.
 
     Args:
-        attempts: How often QA pairs are asked for before a passage is given up.
+        attempts: How often QA pairs are asked for before a passage is given up, or left with fewer than wanted.
+        qa_per_passage: QA pairs wanted. A reply has three, as the prompt asks, so more take more replies; facts that no
+            pair asks for are hardly learnt.
         extra_candidates: How many passages beyond topk may take the place of those given up.
         augment_batch_size: Prompts in a batch.
         augment_max_new_tokens: Longest reply, in tokens.
@@ -37,6 +40,7 @@ class AugmentSettings:
     """
 
     attempts: int = 5
+    qa_per_passage: int = QA_PAIRS
     extra_candidates: int = 10
     augment_batch_size: int = 16
     augment_max_new_tokens: int = 512
@@ -46,7 +50,7 @@ class AugmentSettings:
     constrained: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("attempts", "augment_batch_size", "augment_max_new_tokens", "sample_top_k"):
+        for name in ("attempts", "qa_per_passage", "augment_batch_size", "augment_max_new_tokens", "sample_top_k"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", mend="Give 1 or more"
@@ -82,6 +86,15 @@ class Written:
     qa: list[QAPair] | None = None
     refused: list[str] = field(default_factory=list)
     final: bool = True
+
+    def take(self, pairs: Sequence[QAPair], wanted: int) -> None:
+        """Add pairs whose questions are new, up to `wanted` of them."""
+        by_question = {pair.question: pair for pair in (*(self.qa or ()), *pairs)}
+        self.qa = list(by_question.values())[:wanted]
+
+    def has(self, wanted: int) -> bool:
+        """Whether there are as many pairs as wanted."""
+        return len(self.qa or ()) >= wanted
 
 
 class Failures:
@@ -128,6 +141,7 @@ class JournalledAugmenter(ABC):
     ) -> None:
         self.prompts, self.settings, self.journal, self.failures = prompts, settings, journal, failures
         indecisive = ("extra_candidates", "augment_batch_size") + (() if settings.constrained else ("constrained",))
+        indecisive += ("qa_per_passage",) if settings.qa_per_passage == QA_PAIRS else ()
         decisive = {name: value for name, value in asdict(settings).items() if name not in indecisive}
         templates = [prompts.templates["rewrite.user"], prompts.templates["qa.user"]]
         self._settings_key = json.dumps([writer, templates, decisive])

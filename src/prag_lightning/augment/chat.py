@@ -135,11 +135,12 @@ class ChatAugmenter(JournalledAugmenter):
             for attempt in range(self.settings.attempts):
                 reply = await self._reply(client, "qa", attempt, passage)
                 try:
-                    written.qa = parse_qa_pairs(reply)
-                    break
+                    written.take(parse_qa_pairs(reply), self.settings.qa_per_passage)
                 except InputError as error:
                     self.failures.add(error.what.partition(" but ")[0], passage, reply)
                     written.refused.append(reply)
+                if written.has(self.settings.qa_per_passage):
+                    break
         except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
             # A passage may be refused, for being too long say; a server that takes none is asked wrongly.
             if not self._succeeded:

@@ -66,14 +66,14 @@ class LLMAugmenter(JournalledAugmenter):
         rewrites = self._generate(rewrite_prompts, passages, "rewrite 0")
         written = [Written(passage, rewrite) for passage, rewrite in zip(passages, rewrites, strict=True)]
         for attempt in range(self.settings.attempts):
-            waiting = [each for each in written if each.qa is None]
+            waiting = [each for each in written if not each.has(self.settings.qa_per_passage)]
             if not waiting:
                 break
             asked = [each.passage for each in waiting]
             prompts = [self.prompts.qa_ids(self.llm.tokenizer, passage) for passage in asked]
             for each, reply in zip(waiting, self._generate(prompts, asked, f"qa {attempt}"), strict=True):
                 try:
-                    each.qa = parse_qa_pairs(reply)
+                    each.take(parse_qa_pairs(reply), self.settings.qa_per_passage)
                 except InputError as error:
                     self.failures.add(error.what.partition(" but ")[0], each.passage, reply)
                     each.refused.append(reply)

@@ -12,10 +12,10 @@ from prag_lightning.answer import generate
 from prag_lightning.augment import RowSampler, parse_qa_pairs
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe
 from prag_lightning.errors import InputError
-from prag_lightning.examples import ExampleBuilder, Objective
+from prag_lightning.examples import ExampleBuilder, Objective, Statement
 from prag_lightning.llm import LLM
 from prag_lightning.lora.adapters import random_adapter
-from prag_lightning.lora.merge import merge
+from prag_lightning.lora.merge import Merge, merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import answer_presence, evaluate
 from prag_lightning.prompts import PromptTemplates
@@ -61,13 +61,21 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A question, its answer, and what stands in the prompt and in the weights."""
 
     question: str
     answer: str
     passages: Sequence[str] = ()
     adapters: Sequence[LoraWeights] = ()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Exact match and F1 of an answer."""
+
+    em: float
+    f1: float
 
 
 class Evaluation:
@@ -100,10 +108,10 @@ class Evaluation:
         retriever = RankBM25Retriever(demo.passages)
         results = []
         for split, pairs in demo.questions.items():
-            asked = [_Asked(question, answer) for question, answer in pairs[: self.cases]]
+            asked = [Asked(question, answer) for question, answer in pairs[: self.cases]]
             hits = retriever.search([each.question for each in asked], TOPK)
             shown = [
-                _Asked(each.question, each.answer, [hit.passage.text for hit in found])
+                Asked(each.question, each.answer, [hit.passage.text for hit in found])
                 for each, found in zip(asked, hits, strict=True)
             ]
             found_answers = [answer_presence(" ".join(each.passages), each.answer) for each in shown]
@@ -119,14 +127,25 @@ class Evaluation:
     def by_heart(self) -> Result:
         """EM on entities of training, without passages."""
         entities = self.known[: self.cases]
-        return self._exact_matches("entities known by heart", [each for e in entities for each in self._facts(e)])
+        return self._exact_matches("entities known by heart", [each for e in entities for each in self.facts(e)])
 
-    def encode(self, recipe: TrainingRecipe = RECIPE, objective: Objective = "closed_book") -> Encoded:
-        """Train an adapter for each of some unseen entities, of perfect rewrites and QA pairs."""
+    def encode(
+        self,
+        recipe: TrainingRecipe = RECIPE,
+        objective: Objective = "closed_book",
+        statement: Statement = "none",
+        qa_pairs: int | None = None,
+    ) -> Encoded:
+        """Train an adapter for each of some unseen entities, of perfect rewrites and QA pairs, of which the first
+        `qa_pairs` are taken."""
         entities = self._entities()
-        builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective=objective)
+        builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective=objective, statement=statement)
         encoder = Encoder(self.llm, random_adapter(self.llm.stack, recipe.lora_rank, 0), recipe)
-        group = [PassageExamples(e.name, tuple(builder.build(self.world.augmented(e)))) for e in entities]
+        group = []
+        for entity in entities:
+            augmented = self.world.augmented(entity)
+            augmented = replace(augmented, qa=augmented.qa[:qa_pairs])
+            group.append(PassageExamples(entity.name, tuple(builder.build(augmented))))
         started = time.perf_counter()
         weights = [encoded.weights for encoded in encoder.encode(group)]
         return Encoded(entities, weights, recipe.scaling, (time.perf_counter() - started) / len(group))
@@ -142,7 +161,7 @@ class Evaluation:
         return [
             self._exact_matches(
                 name,
-                [each for e, weights in zip(encoded.entities, rows, strict=True) for each in self._facts(e, weights)],
+                [each for e, weights in zip(encoded.entities, rows, strict=True) for each in self.facts(e, weights)],
                 scaling=encoded.scaling,
             )
             for name, rows in neighbours.items()
@@ -181,16 +200,24 @@ class Evaluation:
     def _entities(self) -> list[Entity]:
         return [self.world.entity() for _ in range(self.cases)]
 
-    def _facts(self, entity: Entity, adapters: Sequence[LoraWeights] = ()) -> list[_Asked]:
+    def facts(self, entity: Entity, adapters: Sequence[LoraWeights] = ()) -> list[Asked]:
+        """Questions about all that is known of an entity, in the demo's wordings."""
         return [
-            _Asked(self.world.question(entity, attribute, "test"), value, adapters=adapters)
+            Asked(self.world.question(entity, attribute, "test"), value, adapters=adapters)
             for attribute, value in entity.facts.items()
         ]
 
     def _exact_matches(
-        self, job: str, asked: Sequence[_Asked], *, with_cot: bool = False, scaling: float = 1.0
+        self, job: str, asked: Sequence[Asked], *, with_cot: bool = False, scaling: float = 1.0
     ) -> Result:
-        matches: list[float] = []
+        scored = self.score(asked, with_cot=with_cot, scaling=scaling)
+        return Result(job, len(scored), mean(each.em for each in scored))
+
+    def score(
+        self, asked: Sequence[Asked], *, with_cot: bool = False, scaling: float = 1.0, method: Merge = "sum"
+    ) -> list[Scored]:
+        """Ask questions, each with what stands in its prompt and in the weights."""
+        scored: list[Scored] = []
         for batch in _batches(asked):
             ids = [
                 self.prompts.question_ids(
@@ -202,13 +229,13 @@ class Evaluation:
                 self.llm,
                 ids,
                 _LONG_TOKENS if with_cot else _DIRECT_TOKENS,
-                adapters=[merge(each.adapters) for each in batch] if batch[0].adapters else None,
+                adapters=[merge(each.adapters, method) for each in batch] if batch[0].adapters else None,
                 scaling=scaling,
             )
-            matches += [
-                float(evaluate(text, each.answer, with_cot)["em"]) for text, each in zip(texts, batch, strict=True)
-            ]
-        return Result(job, len(matches), mean(matches))
+            for text, each in zip(texts, batch, strict=True):
+                values = evaluate(text, each.answer, with_cot)
+                scored.append(Scored(float(values["em"]), float(values["f1"])))
+        return scored
 
     def _sample(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
         texts: list[str] = []
