@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli import main
@@ -178,6 +179,27 @@ def test_other_passages_adapters_are_a_control(config, tmp_path):
     assert prag("fit", config) == 0
     assert prag("test", config, "--model.adapters_from", "other") == 0
     assert (tmp_path / "output" / EXPERIMENT / "prag-other/total/result.txt").is_file()
+
+
+@pytest.mark.parametrize("adapter_format", ["bfloat16", "int4"])
+def test_smaller_formats_stand_apart_and_are_exported_to_peft(config, tmp_path, capsys, adapter_format):
+    assert prag("fit", config) == 0
+    exact = load_file(tmp_path / "offline" / EXPERIMENT / "total/data_2/passage_0/adapter_model.safetensors")
+    setting = ("--model.adapter_format", adapter_format)
+    assert prag("test", config, *setting) == 2
+    assert "prag fit" in capsys.readouterr().err
+    assert prag("fit", config, *setting) == 0
+    assert prag("test", config, *setting) == 0
+    recipe = tmp_path / "offline" / EXPERIMENT
+    whole, small = (
+        sum(path.stat().st_size for path in (recipe / name).rglob("*.safetensors"))
+        for name in ("adapters", f"adapters-{adapter_format}")
+    )
+    assert small < whole * 0.75
+    assert prag("export", config, "--out", "merged", "--test_ids", "[2]", *setting) == 0
+    for name, tensor in load_file("merged/total/2/adapter_model.safetensors").items():
+        if "lora_B" in name:
+            assert (tensor.float() - exact[name]).norm() < 0.15 * exact[name].norm()
 
 
 @pytest.mark.parametrize("merge", ["mean", "score", "ties", "orthogonal"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from benchmarks import baselines
 from peft import PeftModel
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.answer import generate
@@ -14,6 +15,7 @@ from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, grou
 from prag_lightning.examples import Example, ExampleBuilder
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
+from prag_lightning.lora.compact import compress, expand
 from prag_lightning.lora.merge import TIES_DENSITY, merge
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
@@ -204,6 +206,35 @@ def test_orthogonal_adapters_leave_better_ranked_ones_alone(llm, adapters):
             for right in blocks[i + 1 :]:
                 assert (left.T @ right).norm() < 1e-4 * left.norm() * right.norm() + 1e-9
     assert_same(merge(weights[:1], "orthogonal"), weights[0])
+
+
+LLAMA_1B = {
+    f"model.layers.{layer}.mlp.{name}": shape
+    for layer in range(16)
+    for name, shape in (("gate_proj", (2048, 8192)), ("up_proj", (2048, 8192)), ("down_proj", (8192, 2048)))
+}
+
+
+def test_a_compact_adapter_is_small_and_keeps_to_its_way(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    base, weights = {}, {}
+    for name, (d_in, d_out) in LLAMA_1B.items():
+        base[name] = (torch.randn(2, d_in, generator=generator), torch.zeros(d_out, 2))
+        weights[name] = (
+            base[name][0] + 1e-3 * torch.randn(2, d_in, generator=generator),
+            1e-3 * torch.randn(d_out, 2, generator=generator),
+        )
+    tensors = compress(weights, base)
+    save_file(tensors, tmp_path / "adapter.safetensors")
+    assert (tmp_path / "adapter.safetensors").stat().st_size < 500_000
+    for name, (lora_a, lora_b) in expand(tensors, base).items():
+        for start, wanted, got, dim in zip(base[name], weights[name], (lora_a, lora_b), (1, 0), strict=True):
+            way = wanted - start
+            half_a_step = way.abs().amax(dim=dim, keepdim=True) / 7 / 2
+            assert ((got - wanted).abs() <= half_a_step * 1.01 + 1e-6).all()
+    with pytest.raises(ValueError, match="values where"):
+        expand(tensors, dict(list(base.items())[:-1]))
+    assert_same(expand(compress(base, base), base), base)
 
 
 def assert_same(left, right) -> None:

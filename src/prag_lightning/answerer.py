@@ -131,7 +131,11 @@ class Answerer:
     def _key(self, prompt: list[int], passages: Sequence[AugmentedPassage], scores: Sequence[float]) -> str:
         """Of everything that decides an answer."""
         adapters = self._adapters
-        merged = [] if adapters is None else [adapters.keys(passages), adapters.merge, list(scores)]
+        merged = (
+            []
+            if adapters is None
+            else [adapters.keys(passages), adapters.store.adapter_format, adapters.merge, list(scores)]
+        )
         content = [self.llm.fingerprint, self.precision, self.max_new_tokens, prompt, merged]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

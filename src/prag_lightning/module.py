@@ -26,7 +26,7 @@ from prag_lightning.llm import LLM, load_llm, short_name
 from prag_lightning.lora.adapters import lora_config, write_adapter
 from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS
-from prag_lightning.lora.store import AdapterStore, base_weight
+from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, AdapterStore, base_weight
 from prag_lightning.metrics import AnswerScores, Extraction, evaluate
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
 from prag_lightning.results import print_results, write_results
@@ -57,6 +57,8 @@ class PragModule(LightningModule):
         merge: How the adapters of a question's passages become one: sum (the method's), mean, score (weighted by
             retrieval), ties, orthogonal.
         adapters_from: own, or other: a control that merges the adapters of another question's passages.
+        adapter_format: How adapters are stored: float32 (published), bfloat16 (half), or int4 (an eighth: the
+            difference from base_weight at four bits a value; PEFT loads it after prag export).
         target_modules: Linear layers that carry adapters.
         offline_root: Root of the adapters.
         output_root: Root of the results.
@@ -80,6 +82,7 @@ class PragModule(LightningModule):
         answer_extraction: Extraction = "paper",
         merge: Merge = "sum",
         adapters_from: Literal["own", "other"] = "own",
+        adapter_format: AdapterFormat = "float32",
         target_modules: Sequence[str] = DEFAULT_TARGETS,
         offline_root: str = "checkpoints/offline",
         output_root: str = "logs/output",
@@ -94,6 +97,7 @@ class PragModule(LightningModule):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
+        _one_of("adapter_format", adapter_format, ADAPTER_FORMATS)
         _one_of("merge", merge, MERGES)
         _one_of("objective", objective, OBJECTIVES)
         _one_of("statement", statement, STATEMENTS)
@@ -105,6 +109,7 @@ class PragModule(LightningModule):
         self.objective, self.statement = objective, statement
         self.block_size, self.group_tokens = block_size, group_tokens
         self.max_new_tokens, self.answer_extraction = max_new_tokens, answer_extraction
+        self.adapter_format: AdapterFormat = adapter_format
         self.merge, self.adapters_from = merge, adapters_from
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
         self.offline_root, self.output_root = Path(offline_root), Path(output_root)
@@ -156,7 +161,9 @@ class PragModule(LightningModule):
         )
         decisive = [self.llm.fingerprint, base_hash, self.builder.fingerprint, asdict(self.recipe)]
         recipe_hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-        self.store = AdapterStore(self.layout.adapters, stack, config, recipe_hash)
+        self.store = AdapterStore(
+            self.layout.adapters, stack, config, self.base_weight, recipe_hash, self.adapter_format
+        )
 
     # fit
 

@@ -19,6 +19,7 @@ from prag_lightning.lora.stack import LoraStack, LoraWeights
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
 
 
@@ -48,7 +49,18 @@ def lora_config(model_name: str, rank: int, alpha: int, targets: tuple[str, ...]
 
 
 def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> None:
-    """Write an adapter directory that `PeftModel.from_pretrained` loads; it appears whole or not at all.
+    """Write an adapter directory that `PeftModel.from_pretrained` loads; see `write_directory`."""
+    tensors = {}
+    for name, (lora_a, lora_b) in weights.items():
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = lora_a.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = lora_b.contiguous()
+    write_directory(directory, tensors, config)
+
+
+def write_directory(
+    directory: Path, tensors: dict[str, torch.Tensor], config: LoraConfig, weights_file: str = WEIGHTS_FILE
+) -> None:
+    """Write tensors and configuration of an adapter; the directory appears whole or not at all.
 
     One that is already there is left as it is: whoever wrote it wrote the same.
     """
@@ -56,24 +68,20 @@ def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> 
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=directory.parent))
     try:
         config.save_pretrained(str(unfinished))
-        tensors = {}
-        for name, (lora_a, lora_b) in weights.items():
-            tensors[f"{_PREFIX}{name}.lora_A.weight"] = lora_a.contiguous()
-            tensors[f"{_PREFIX}{name}.lora_B.weight"] = lora_b.contiguous()
-        save_file(tensors, unfinished / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_file(tensors, unfinished / weights_file, metadata={"format": "pt"})
         unfinished.chmod(0o755)
         try:
             unfinished.rename(directory)
         except OSError:
-            if not is_adapter(directory):
+            if not is_adapter(directory, weights_file):
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def is_adapter(directory: Path) -> bool:
+def is_adapter(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
     """Whether both files of an adapter stand in `directory`."""
-    return (directory / WEIGHTS_FILE).is_file() and (directory / CONFIG_FILE).is_file()
+    return (directory / weights_file).is_file() and (directory / CONFIG_FILE).is_file()
 
 
 def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> LoraWeights:
@@ -83,8 +91,17 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
         InputError: if a file is missing or broken, or rank, alpha, modules or shapes are not the ones asked for, or a
             value is not finite.
     """
-    config_path, weights_path = directory / CONFIG_FILE, directory / WEIGHTS_FILE
-    mend = "Delete this directory and run 'prag fit' again"
+    tensors = read_directory(directory, rank, alpha)
+    return _check(tensors, stack.shapes(rank), str(directory / WEIGHTS_FILE))
+
+
+def read_directory(directory: Path, rank: int, alpha: int, weights_file: str = WEIGHTS_FILE) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter directory, on the CPU.
+
+    Raises:
+        InputError: if a file is missing or broken, or rank or alpha are not the ones asked for.
+    """
+    config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         tensors = load_file(weights_path)
@@ -93,7 +110,7 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
             "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=mend) from error
+        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=MEND) from error
     found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
     if found != (rank, alpha):
         raise InputError(
@@ -101,11 +118,11 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> Lo
             where=str(config_path),
             mend="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
         )
-    return _check(tensors, stack.shapes(rank), str(weights_path), mend)
+    return tensors
 
 
 def _check(
-    tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str, mend: str
+    tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str
 ) -> LoraWeights:
     weights: LoraWeights = {}
     for name, pair_of_shapes in shapes.items():
@@ -115,14 +132,14 @@ def _check(
             tensor = tensors.pop(key, None)
             if tensor is None or tuple(tensor.shape) != shape:
                 was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
-                raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=mend)
+                raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=MEND)
             if not torch.isfinite(tensor).all():
-                raise InputError(f"{key} holds values that are not finite", where=where, mend=mend)
+                raise InputError(f"{key} holds values that are not finite", where=where, mend=MEND)
             pair.append(tensor)
         weights[name] = (pair[0], pair[1])
     if tensors:
         raise InputError(
-            f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=mend
+            f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=MEND
         )
     return weights
 

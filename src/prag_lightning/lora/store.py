@@ -5,21 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from pathlib import Path
+from typing import Literal, get_args
 
+import torch
 from peft import LoraConfig
 
 from prag_lightning.errors import InputError
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
+    MEND,
     WEIGHTS_FILE,
     is_adapter,
     random_adapter,
     read_adapter,
+    read_directory,
     replace_link,
     write_adapter,
+    write_directory,
 )
+from prag_lightning.lora.compact import compress, expand
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 
+AdapterFormat = Literal["float32", "bfloat16", "int4"]
+"""What an adapter takes of 4, 2 or half a byte a parameter. `int4` keeps the difference from `base_weight`."""
+ADAPTER_FORMATS: tuple[str, ...] = get_args(AdapterFormat)
+COMPACT_FILE = "adapter_int4.safetensors"
 ADAPTERS_IN_MEMORY = 256
 """How many adapters a store keeps for questions that share passages."""
 
@@ -51,12 +61,25 @@ class AdapterStore:
         root: The recipe's directory.
         stack: The model's places for adapters.
         config: PEFT's configuration that they are saved with.
+        base_weight: The adapter that each started from.
+        adapter_format: How they are stored; each format has a folder of its own.
         recipe_hash: Of everything that decides an adapter's weights beside the passage; part of each key, so that
             adapters of two recipes are never taken for each other.
     """
 
-    def __init__(self, root: Path, stack: LoraStack, config: LoraConfig, recipe_hash: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        stack: LoraStack,
+        config: LoraConfig,
+        base_weight: LoraWeights,
+        recipe_hash: str,
+        adapter_format: AdapterFormat = "float32",
+    ) -> None:
         self.root, self.stack, self.config, self.recipe_hash = root, stack, config, recipe_hash
+        self.base_weight, self.adapter_format = base_weight, adapter_format
+        self._folder = "adapters" if adapter_format == "float32" else f"adapters-{adapter_format}"
+        self._file = COMPACT_FILE if adapter_format == "int4" else WEIGHTS_FILE
         self._cache: OrderedDict[str, LoraWeights] = OrderedDict()
 
     def key(self, content_hash: str) -> str:
@@ -64,16 +87,22 @@ class AdapterStore:
         return hashlib.sha256(f"{self.recipe_hash} {content_hash}".encode()).hexdigest()
 
     def directory(self, key: str) -> Path:
-        """The PEFT directory of an adapter, whether it is there or not."""
-        return self.root / "adapters" / key[:2] / key[2:18]
+        """The directory of an adapter, whether it is there or not; PEFT loads it unless the format is int4."""
+        return self.root / self._folder / key[:2] / key[2:18]
 
     def __contains__(self, key: str) -> bool:
         """Whether an adapter has been stored."""
-        return is_adapter(self.directory(key))
+        return is_adapter(self.directory(key), self._file)
 
     def save(self, key: str, weights: LoraWeights) -> None:
         """Store an adapter; it is there whole or not at all."""
-        write_adapter(self.directory(key), weights, self.config)
+        directory = self.directory(key)
+        if self.adapter_format == "int4":
+            write_directory(directory, compress(weights, self.base_weight), self.config, COMPACT_FILE)
+        else:
+            dtype = torch.bfloat16 if self.adapter_format == "bfloat16" else torch.float32
+            stored = {name: (lora_a.to(dtype), lora_b.to(dtype)) for name, (lora_a, lora_b) in weights.items()}
+            write_adapter(directory, stored, self.config)
 
     def load(self, key: str, passage: str) -> LoraWeights:
         """Read an adapter, or take it from memory.
@@ -89,14 +118,26 @@ class AdapterStore:
             self._cache.move_to_end(key)
             return self._cache[key]
         directory = self.directory(key)
-        if not (directory / CONFIG_FILE).exists() and not (directory / WEIGHTS_FILE).exists():
+        if not (directory / CONFIG_FILE).exists() and not (directory / self._file).exists():
             raise InputError(
                 f"no adapter for {passage}", where=str(self.root), mend="Run 'prag fit' with the same configuration"
             )
-        weights = read_adapter(directory, self.stack, self.config.r, self.config.lora_alpha)
+        weights = self._read(directory)
         self._cache[key] = weights
         if len(self._cache) > ADAPTERS_IN_MEMORY:
             self._cache.popitem(last=False)
+        return weights
+
+    def _read(self, directory: Path) -> LoraWeights:
+        rank, alpha = self.config.r, self.config.lora_alpha
+        if self.adapter_format != "int4":
+            return read_adapter(directory, self.stack, rank, alpha)
+        try:
+            weights = expand(read_directory(directory, rank, alpha, COMPACT_FILE), self.base_weight)
+        except (KeyError, ValueError) as error:
+            raise InputError(f"the adapter is of another model: {error}", where=str(directory), mend=MEND) from error
+        if not all(torch.isfinite(tensor).all() for pair in weights.values() for tensor in pair):
+            raise InputError("the adapter holds values that are not finite", where=str(directory), mend=MEND)
         return weights
 
     def link(self, split: str, test_id: int, pid: int, key: str) -> None:
