@@ -53,7 +53,7 @@ def test_paper_configuration_is_the_published_one(model, dataset, capsys, monkey
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_configurations_resolve(path, capsys, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    assert resolve(path, capsys)["model"]["model_name"]
+    assert resolve(path, capsys)["model"]["objective"]
 
 
 def test_bases_come_before_what_builds_on_them(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from peft import LoraConfig
 
 from prag_lightning.answer import INFERENCE_METHODS, InferenceMethod, uses_adapters
 from prag_lightning.answerer import Adapters, Answerer, Row
@@ -20,12 +21,13 @@ from prag_lightning.datamodule import PragDataModule
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.errors import InputError
 from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement
+from prag_lightning.export import export_merged
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout
 from prag_lightning.llm import LLM, load_llm, short_name
-from prag_lightning.lora.adapters import lora_config, write_adapter
+from prag_lightning.lora.adapters import lora_config
 from prag_lightning.lora.merge import MERGES, Merge
-from prag_lightning.lora.stack import DEFAULT_TARGETS
+from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, AdapterStore, base_weight
 from prag_lightning.metrics import AnswerScores, Extraction, evaluate
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
@@ -148,7 +150,7 @@ class PragModule(LightningModule):
 
     def _open_store(self, *, create_base_weight: bool) -> None:
         data, stack = self.data, self.llm.stack
-        config = lora_config(self.model_name, self.recipe.lora_rank, self.recipe.lora_alpha, self.target_modules)
+        config = self._adapter_config(self.recipe.lora_rank)
         self.base_weight, base_hash = base_weight(self.layout.base_weight, stack, config, create=create_base_weight)
         self.builder = ExampleBuilder(
             data.prompt_templates,
@@ -228,7 +230,7 @@ class PragModule(LightningModule):
         data, adapters = self.data, None
         if uses_adapters(self.inference_method):
             self._open_store(create_base_weight=False)
-            adapters = Adapters(self.store, self.base_weight, self.recipe.scaling, self.merge)
+            adapters = self._adapters
         self.answerer = Answerer(
             self.llm,
             data.prompt_templates,
@@ -314,30 +316,25 @@ class PragModule(LightningModule):
     # export
 
     def export(self, out: Path, test_ids: Sequence[int] | None = None) -> Iterator[Path]:
-        """Write each question's merged adapter as one PEFT directory, scaled so that PEFT adds what `prag` adds.
-
-        Raises:
-            InputError: for an adapter that is missing, or a question that is not there.
-        """
+        """Write each question's merged adapter as one PEFT directory; see `export_merged`."""
         self.configure_model()
         self._open_store(create_base_weight=False)
-        adapters = Adapters(self.store, self.base_weight, self.recipe.scaling, self.merge)
-        known: set[int] = set()
-        for split, records in self.data.records(self.model_name).items():
-            for record in records:
-                test_id = record.question.test_id
-                known.add(test_id)
-                if test_ids is not None and test_id not in test_ids:
-                    continue
-                scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
-                merged = adapters.load(record.passages, test_id, scores)
-                rank = next(iter(merged.values()))[0].shape[0]
-                alpha = self.recipe.lora_alpha * rank // self.recipe.lora_rank
-                directory = out / split / str(test_id)
-                write_adapter(directory, merged, lora_config(self.model_name, rank, alpha, self.target_modules))
-                yield directory
-        if unknown := set(test_ids or ()) - known:
-            raise InputError(f"there is no question {min(unknown)}", where="--test_ids", mend="Give ids of the split")
+        adapters = self._adapters
+
+        def merged(record: AugmentedQuestion) -> LoraWeights:
+            scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
+            return adapters.load(record.passages, record.question.test_id, scores)
+
+        return export_merged(self.data.records(self.model_name), merged, self._adapter_config, out, test_ids)
+
+    @property
+    def _adapters(self) -> Adapters:
+        return Adapters(self.store, self.base_weight, self.recipe.scaling, self.merge)
+
+    def _adapter_config(self, rank: int) -> LoraConfig:
+        """PEFT's configuration of an adapter, merged or not: whatever its rank, it is scaled as the recipe says."""
+        alpha = self.recipe.lora_alpha * rank // self.recipe.lora_rank
+        return lora_config(self.model_name, rank, alpha, self.target_modules)
 
     def _gather(self, split: str) -> list[Row]:
         rows = self.rows[split]
