@@ -11,30 +11,35 @@ from itertools import product
 from pathlib import Path
 
 from prag_lightning.encode import TrainingRecipe
-from prag_lightning.examples import Objective
+from prag_lightning.examples import Objective, Statement
 from prag_lightning.files import write_text
 from prag_lightning.llm import load_llm
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.tiny.evaluation import Evaluation
 
-_PUBLISHED: list[tuple[Objective, TrainingRecipe]] = [
-    ("published", TrainingRecipe()),
-    ("published", TrainingRecipe(learning_rate=3e-3, num_train_epochs=4)),
-    ("published", TrainingRecipe(8, 16, 3e-3, 4)),
-    ("answer", TrainingRecipe(8, 16, 3e-3, 4)),
+_Way = tuple[Objective, Statement, TrainingRecipe]
+_PUBLISHED: list[_Way] = [
+    ("published", "none", TrainingRecipe()),
+    ("published", "none", TrainingRecipe(learning_rate=3e-3, num_train_epochs=4)),
+    ("published", "none", TrainingRecipe(8, 16, 3e-3, 4)),
+    ("answer", "none", TrainingRecipe(8, 16, 3e-3, 4)),
 ]
-_RANKS, _LEARNING_RATES, _EPOCHS = (2, 8), (1e-3, 3e-3, 1e-2), (2, 4, 8)
+_RANKS, _LEARNING_RATES, _EPOCHS = (2, 8), (1e-3, 3e-3, 1e-2), (4, 8)
+_STATEMENTS: tuple[Statement, ...] = ("none", "rewrite")
 _ALPHA_PER_RANK = 2
 
 _HEAD = """\
 # How the demo's adapters were chosen
 
-{entities} entities that are in neither the training nor the demo, {facts} questions in the demo's wordings, no passage
-in the prompt; exact match in per cent with the passage's own adapter, with another passage's, and with its own and two
-others' added. The first row is the paper's recipe. `{command}` makes this table.
+{entities} entities that are in neither the training nor the demo, {facts} questions in the demo's wordings. Exact match
+in per cent without a passage in the prompt: with the passage's own adapter, with another passage's, and with its own
+and two others' added; and with the passage both in the prompt and in the weights. The statement is what an adapter is
+trained on beside the questions. The first row is the paper's recipe. `{command}` makes this table.
 
-| objective | rank | alpha | learning rate | epochs | own | another's | own + 2 others | ms/passage |
-|---|---|---|---|---|---|---|---|---|
+The demo takes the recipe for which own adapters and own adapters among three give most together.
+
+| objective | statement | rank | alpha | rate | epochs | own | another's | own + 2 others | own + prompt | ms/passage |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 """
 
 
@@ -47,17 +52,18 @@ def main() -> None:
     options = parser.parse_args()
     llm = load_llm(options.model)
     prompts = PromptTemplates.load("configs/prompts/default.yaml")
-    grid: list[tuple[Objective, TrainingRecipe]] = [
-        ("closed_book", TrainingRecipe(rank, _ALPHA_PER_RANK * rank, rate, epochs))
-        for rank, rate, epochs in product(_RANKS, _LEARNING_RATES, _EPOCHS)
+    grid: list[_Way] = [
+        ("closed_book", statement, TrainingRecipe(rank, _ALPHA_PER_RANK * rank, rate, epochs))
+        for statement, rank, rate, epochs in product(_STATEMENTS, _RANKS, _LEARNING_RATES, _EPOCHS)
     ]
     command = "python scripts/sweep_prag_tiny.py"
     table = _HEAD.format(entities=options.entities, facts=3 * options.entities, command=command)
-    for objective, recipe in [*_PUBLISHED, *grid]:
+    for objective, statement, recipe in [*_PUBLISHED, *grid]:
         evaluation = Evaluation(llm, prompts, [], options.entities, seed=1)
-        encoded = evaluation.encode(recipe, objective)
+        encoded = evaluation.encode(recipe, objective, statement)
         shares = [result.share for result in evaluation.adapters(encoded)]
-        cells = [objective, recipe.lora_rank, recipe.lora_alpha, f"{recipe.learning_rate:g}", recipe.num_train_epochs]
+        cells: list[object] = [objective, statement, recipe.lora_rank, recipe.lora_alpha]
+        cells += [f"{recipe.learning_rate:g}", recipe.num_train_epochs]
         cells += [f"{100 * share:.0f}" for share in shares] + [f"{1000 * encoded.seconds:.0f}"]
         table += f"| {' | '.join(map(str, cells))} |\n"
         print(table.splitlines()[-1], flush=True)

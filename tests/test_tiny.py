@@ -96,7 +96,8 @@ def test_each_demo_question_names_its_passage():
     assert len(set(titles)) == len(titles) == 2400
 
     def named(question: str) -> int:
-        return sum(title in question and re.search(rf"\b{title}\b", question) is not None for title in titles)
+        found = [t for t in titles if t in question and re.search(rf"\b{t}\b", question)]
+        return sum(not any(title != other and title in other for other in found) for title in found)
 
     assert all(named(question) == 1 for question, _ in demo.questions["single"])
     assert all(named(question) == 2 for question, _ in demo.questions["comparison"])
@@ -118,7 +119,7 @@ def test_examples_on_a_tree_are_computed_as_if_each_stood_alone(tokenizer, promp
     model = new_model(settings, tokenizer).eval()
     jobs = Jobs(World(6, demo=False), known_entities(settings), prompts, tokenizer)
     for group in (jobs.answer_from_passages(), jobs.reason(), jobs.write_qa_pairs()):
-        examples = [Example(job.prompt_ids, jobs.reply_ids(job), job.weight) for job in group]
+        examples = [jobs.example(job) for job in group]
         batch, left = pack([Tree.of(examples)], 1, 640)
         assert not left
         with torch.no_grad():
@@ -132,6 +133,22 @@ def test_examples_on_a_tree_are_computed_as_if_each_stood_alone(tokenizer, promp
                 answers = model(input_ids=ids).logits[0, start - 1 : -1]
                 alone.append(torch.nn.functional.cross_entropy(answers, ids[0, start:], reduction="none"))
         torch.testing.assert_close(in_tree, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_answers_are_taught_where_they_stand_in_the_passages(tokenizer, prompts):
+    jobs = Jobs(World(8, demo=False), known_entities(TinySettings()), prompts, tokenizer)
+    taught = 0
+    for _ in range(20):
+        group = jobs.choose_among_statements()
+        tree = Tree.of([jobs.example(job) for job in group])
+        batch, _ = pack([tree], 1, len(tree.ids))
+        for asking, places in enumerate(batch.copied_from[0]):
+            targets = {tokenizer.decode([tree.ids[place]]).strip() for place in places.nonzero().flatten().tolist()}
+            if targets:
+                assert targets == {tokenizer.decode([tree.targets[asking]]).strip().rstrip(".")}
+                assert batch.mask[0, 0, asking][places].all()
+                taught += 1
+    assert taught > 100
 
 
 def test_trees_of_a_full_batch_wait_for_the_next():

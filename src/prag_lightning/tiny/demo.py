@@ -12,7 +12,7 @@ from prag_lightning.records import Passage
 from prag_lightning.tiny.reasoning import ReasonedQuestion, bridge_question, comparison_question
 from prag_lightning.tiny.world import Entity, World
 
-SEED = 21
+SEED = 22
 CORPUS_SIZE = 2400
 SPLIT_SIZES = {"single": 300, "bridge": 100, "comparison": 100}
 _CONFUSABLES = 2

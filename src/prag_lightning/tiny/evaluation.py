@@ -25,7 +25,7 @@ from prag_lightning.tiny.tasks import DEMO_DATASET
 from prag_lightning.tiny.world import Entity, World
 
 TOPK = 3
-RECIPE = TrainingRecipe(lora_rank=2, lora_alpha=4, learning_rate=3e-3, num_train_epochs=8)
+RECIPE = TrainingRecipe(lora_rank=8, lora_alpha=16, learning_rate=1e-3, num_train_epochs=8)
 """What adapters are tried with: far more steps than a model of billions of parameters needs."""
 _BATCH = 50
 _TEMPERATURE, _SAMPLE_TOP_K = 0.7, 50
@@ -97,6 +97,7 @@ class Evaluation:
         """Try every job."""
         return [
             *self.demo_questions(demo),
+            *self.choosing(),
             self.by_heart(),
             *self.adapters(self.encode()),
             *self.qa_pairs(),
@@ -124,6 +125,20 @@ class Evaluation:
                 results.append(self._exact_matches(f"{split}: three passages, chain of thought", shown, with_cot=True))
         return results
 
+    def choosing(self) -> list[Result]:
+        """EM with three passages about things of one kind in random order, whose names are alike, or are not."""
+        results = []
+        for names in ("alike", "unlike"):
+            asked = []
+            for entity in self._entities():
+                draw = self.world.confusable if names == "alike" else lambda e: self.world.entity(e.kind)
+                shown = [entity, draw(entity), draw(entity)]
+                self.world.rng.shuffle(shown)
+                passages = [self.world.passage(each) for each in shown]
+                asked += [replace(each, passages=passages) for each in self.facts(entity)]
+            results.append(self._exact_matches(f"three passages of one kind, names {names}", asked))
+        return results
+
     def by_heart(self) -> Result:
         """EM on entities of training, without passages."""
         entities = self.known[: self.cases]
@@ -133,7 +148,7 @@ class Evaluation:
         self,
         recipe: TrainingRecipe = RECIPE,
         objective: Objective = "closed_book",
-        statement: Statement = "none",
+        statement: Statement = "rewrite",
         qa_pairs: int | None = None,
     ) -> Encoded:
         """Train an adapter for each of some unseen entities, of perfect rewrites and QA pairs, of which the first
@@ -151,21 +166,24 @@ class Evaluation:
         return Encoded(entities, weights, recipe.scaling, (time.perf_counter() - started) / len(group))
 
     def adapters(self, encoded: Encoded) -> list[Result]:
-        """EM without passages on encoded entities, with the adapter of the passage, another's, and three added."""
+        """EM on encoded entities with the adapter of the passage, another's, and three added, without a passage in the
+        prompt; and with the passage both in the prompt and in the weights."""
         own = encoded.weights
         neighbours = {
             "its own adapter": [[weights] for weights in own],
             "another passage's adapter": [[own[i - 1]] for i in range(len(own))],
             "its own and two others' adapters": [[own[i], own[i - 1], own[i - 2]] for i in range(len(own))],
         }
-        return [
-            self._exact_matches(
-                name,
-                [each for e, weights in zip(encoded.entities, rows, strict=True) for each in self.facts(e, weights)],
-                scaling=encoded.scaling,
-            )
+        asked = {
+            name: [each for e, weights in zip(encoded.entities, rows, strict=True) for each in self.facts(e, weights)]
             for name, rows in neighbours.items()
+        }
+        asked["its own adapter and the passage in the prompt"] = [
+            replace(each, passages=[self.world.passage(entity)])
+            for entity, weights in zip(encoded.entities, own, strict=True)
+            for each in self.facts(entity, [weights])
         ]
+        return [self._exact_matches(name, rows, scaling=encoded.scaling) for name, rows in asked.items()]
 
     def qa_pairs(self) -> list[Result]:
         """How many sampled replies hold three QA pairs, and how many of these ask for the passage's facts correctly."""

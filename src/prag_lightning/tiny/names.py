@@ -1,9 +1,14 @@
-"""Made-up names, each either for training or for the demo, never for both."""
+"""Made-up names, each either for training or for the demo, never for both.
+
+They are put together of a few hundred parts, so that a model of millions of parameters can learn every part well: what
+is new about a new name is how they go together.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from itertools import count
 
 from prag_lightning.tiny.wordings import words
 
@@ -13,10 +18,22 @@ FIRST_NAMES = words(
     "Linus Lotte Magda Marek Maria Milan Mona Nadia Nils Nora Olaf Olga Oskar Otto Paula Petra Rafael Rosa Rufus "
     "Selma Simon Sofia Stefan Tamara Theo Tilda Ugo Ulla Vera Viktor Wanda Werner Xenia Yara Yuri Zelda Zoran"
 )
-_ONSETS = words("b br d dr f g gr h j k kr l m n p pr r s st t tr v w z")
-_VOWELS = words("a e i o u")
-_CODAS = words("l ld lm m n nd nt r rk rn s st t x")
-_TOWN_ENDINGS = words("burg dale ford ham haven mere moor ness stad stow ton wick")
+_BEGINNINGS = words(
+    "Ald Arn Bar Bel Ber Bol Bran Brom Cal Cor Cran Dal Dar Del Dor Drum Eld Fal Fen Fer Gal Gar Gel Gor Gran Hal Har "
+    "Hel Hol Hur Jal Jor Kal Kel Ker Kol Kron Lam Lar Len Lor Lund Mal Mar Mel Mor Nal Ned Nor Old Or Pal Pel Per Pol "
+    "Ral Ren Rol Rus Sal Sel Ser Sol Stan Sten Tal Tar Tel Tor Tran Tul Ul Val Var Ver Vol Wal Wel Wol Zal Zer Zol"
+)
+_SURNAME_ENDINGS = words(
+    "aker ander bach bald beck bert brand cott din dorf eson feld fried gard gren hart heim holt inger isson kamp kin "
+    "land lein lind ling lov man mark mond ner nick quist rath rich ring rop sen shaw sky ster strom sworth thal thorn "
+    "trup ville vin vist wald wart wen worth zak"
+)
+_TOWN_ENDINGS = words(
+    "bridge burg bury by cester dale den field ford gate ham haven hill hurst ley mere minster moor mouth ness pool "
+    "port stad stead stow ton vale wick wood"
+)
+_TOWN_PREFIXES = words("East Great High Little Low New North Old South West")
+_RIVER_ENDINGS = words("a e o is une")
 _ADJECTIVES = words(
     "Amber Bitter Blue Broken Burning Crimson Distant Empty Endless Fading Frozen Gentle Golden Green Hidden Hollow "
     "Iron Ivory Last Little Lonely Lost Narrow Pale Quiet Red Restless Secret Seventh Silent Silver Sleeping Stolen "
@@ -31,6 +48,8 @@ _NOUNS = words(
 _TRADES = words(
     "Bakery Brewery Brothers Company Factory Foundry Group House Mills Partners Press Sons Studio Trading Works"
 )
+_TRIES = 100
+"""Names that share a word with another before any name will do: a side may have none."""
 DEMO_SHARE = 5
 """One name in so many is kept for the demo."""
 
@@ -53,10 +72,11 @@ class Names:
 
     def draw(self, kind: str, like: str | None = None) -> str:
         """A name for an entity of `kind`; one confusable with `like`, sharing a word with it, if that is given."""
-        while True:
-            name = self._draw(kind, like)
+        for tries in count():
+            name = self._draw(kind, like if tries < _TRIES else None)
             if name != like and is_for_demo(name) == self.demo:
                 return name
+        raise AssertionError
 
     def _draw(self, kind: str, like: str | None) -> str:
         words = like.split() if like else []
@@ -71,13 +91,16 @@ class Names:
             surname = words[0] if keep_first else self._surname()
             return f"{surname} {words[1] if words and not keep_first else self.rng.choice(_TRADES)}"
         if kind == "town":
-            return self._syllable().capitalize() + self.rng.choice(_VOWELS) + self.rng.choice(_TOWN_ENDINGS)
+            if len(words) == 2:
+                return f"{words[0]} {self._town()}" if keep_first else f"{self.rng.choice(_TOWN_PREFIXES)} {words[1]}"
+            base = words[0] if words else self._town()
+            return f"{self.rng.choice(_TOWN_PREFIXES)} {base}" if words or self.rng.random() < 0.5 else base
         if kind == "river":
-            return self._syllable().capitalize() + self.rng.choice(_VOWELS)
+            return self.rng.choice(_BEGINNINGS) + self.rng.choice(_RIVER_ENDINGS)
         raise ValueError(f"no kind of entity is called {kind!r}")
 
     def _surname(self) -> str:
-        return self._syllable().capitalize() + self._syllable()
+        return self.rng.choice(_BEGINNINGS) + self.rng.choice(_SURNAME_ENDINGS)
 
-    def _syllable(self) -> str:
-        return self.rng.choice(_ONSETS) + self.rng.choice(_VOWELS) + self.rng.choice(_CODAS)
+    def _town(self) -> str:
+        return self.rng.choice(_BEGINNINGS) + self.rng.choice(_TOWN_ENDINGS)

@@ -16,11 +16,19 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the reply that is to be learnt, and the weight of each of the reply's tokens."""
+    """A prompt and the reply that is to be learnt.
+
+    Args:
+        prompt: Its tokens.
+        reply: The tokens that are to follow.
+        weight: Of each of the reply's tokens in the loss.
+        copied_from: For the reply's first tokens, the places in the prompt that each is to be copied from, if any.
+    """
 
     prompt: list[int]
     reply: list[int]
     weight: float
+    copied_from: Sequence[Sequence[int]] = ()
 
 
 @dataclass
@@ -35,6 +43,7 @@ class Tree:
     branches: list[int]
     targets: list[int]
     weights: list[float]
+    copied_from: dict[int, list[int]]
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Tree:
@@ -42,9 +51,14 @@ class Tree:
         trunk = _common_beginning([example.prompt[:-1] for example in examples])
         length = len(trunk)
         tree = cls(
-            list(trunk), list(range(length)), [0] * length, [*trunk[1:], 0], [PROMPT_WEIGHT] * (length - 1) + [0.0]
+            list(trunk), list(range(length)), [0] * length, [*trunk[1:], 0], [PROMPT_WEIGHT] * (length - 1) + [0.0], {}
         )
         for number, example in enumerate(examples, 1):
+            beside = len(tree.ids) - length
+            for step, places in enumerate(example.copied_from):
+                if places:
+                    asking = beside + len(example.prompt) - 1 + step
+                    tree.copied_from[asking] = [place + beside * (place >= length) for place in places]
             branch = [*example.prompt[length:], *example.reply]
             prompt_steps = len(branch) - len(example.reply) - 1
             tree.ids += branch
@@ -57,13 +71,15 @@ class Tree:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of trees: `ids`, `positions`, `targets` and `weights` are `[N, T]`, `mask` (may see) is `[N, 1, T, T]`."""
+    """Rows of trees: `ids`, `positions`, `targets` and `weights` are `[N, T]`, `mask` (may see) is `[N, 1, T, T]` and
+    `copied_from` (should look at, if at anything) is `[N, T, T]`."""
 
     ids: Tensor
     positions: Tensor
     targets: Tensor
     weights: Tensor
     mask: Tensor
+    copied_from: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
@@ -84,6 +100,7 @@ def pack(trees: Sequence[Tree], rows: int, length: int) -> tuple[Batch, list[Tre
             room[row] -= len(tree.ids)
     ids, positions, targets, branches, numbers = (torch.zeros(rows, length, dtype=torch.long) for _ in range(5))
     weights = torch.zeros(rows, length)
+    copied_from = torch.zeros(rows, length, length, dtype=torch.bool)
     numbers.fill_(NOTHING)
     for row, held in enumerate(filled):
         start = 0
@@ -95,8 +112,10 @@ def pack(trees: Sequence[Tree], rows: int, length: int) -> tuple[Batch, list[Tre
             branches[row, place] = torch.tensor(tree.branches)
             weights[row, place] = torch.tensor(tree.weights)
             numbers[row, place] = number
+            for asking, places in tree.copied_from.items():
+                copied_from[row, start + asking, [start + each for each in places]] = True
             start += len(tree.ids)
-    return Batch(ids, positions, targets, weights, _mask(numbers, branches)), left
+    return Batch(ids, positions, targets, weights, _mask(numbers, branches), copied_from), left
 
 
 def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:

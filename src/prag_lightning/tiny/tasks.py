@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from prag_lightning.prompts import PromptTemplates
+from prag_lightning.tiny.packing import Example
 from prag_lightning.tiny.reasoning import ReasonedQuestion, bridge_question, comparison_question, single_question
 from prag_lightning.tiny.world import Entity, World
 
@@ -18,6 +19,11 @@ WORDING_SETS = ("qa", "test")
 """The model knows both as language; only `qa` wordings are written into QA pairs."""
 
 
+MAX_PASSAGES = 3
+MAX_STATEMENTS = 6
+ANSWER_WEIGHT = 3.0
+
+
 @dataclass(frozen=True)
 class Job:
     """A prompt and the reply that is wanted.
@@ -25,12 +31,13 @@ class Job:
     Args:
         prompt_ids: As the pipeline builds them.
         reply: The text that is to follow.
-        weight: Of each of the reply's tokens in the loss.
+        is_answer: Whether it is nothing but an answer: few tokens that count more, to be copied from the prompt if they
+            stand there.
     """
 
     prompt_ids: list[int]
     reply: str
-    weight: float = 1.0
+    is_answer: bool = False
 
 
 class Jobs:
@@ -48,7 +55,8 @@ class Jobs:
     ) -> None:
         self.world, self.known, self.prompts, self.tokenizer = world, known, prompts, tokenizer
         self.rng = world.rng
-        self.max_passages = 3
+        self._spelling = [str(tokenizer.decode([i])).strip() for i in range(len(tokenizer))]
+        self.choosing_share = 0.0
         self._mixture: list[tuple[Callable[[], list[Job]], int]] = [
             (self.answer_from_passages, 60),
             (self.answer_by_heart, 10),
@@ -59,25 +67,41 @@ class Jobs:
 
     def draw(self) -> list[Job]:
         """A group of jobs, kinds by the mixture."""
+        if self.rng.random() < self.choosing_share:
+            return self.choose_among_statements()
         kinds, weights = zip(*self._mixture, strict=True)
         draw: Callable[[], list[Job]] = self.rng.choices(kinds, weights)[0]
         return draw()
 
     def answer_from_passages(self) -> list[Job]:
         """Questions about the entities of the same few passages, of which one now and then takes two."""
-        two_hop = self._two_hop() if self.max_passages > 1 and self.rng.random() < 0.3 else None
+        two_hop = self._two_hop() if self.rng.random() < 0.3 else None
         sought = two_hop.entities if two_hop else [self.world.entity()]
         entities = self._with_distractors(sought)
         passages = self._passages(entities)
         asked = [(two_hop.question, two_hop.answer)] if two_hop else []
         asked += [self._question(entity) for entity in (*sought * 2, *entities * 2)]
-        return [Job(self._ask(question, passages), answer, 3.0) for question, answer in asked]
+        return [Job(self._ask(question, passages), answer, is_answer=True) for question, answer in asked]
+
+    def choose_among_statements(self) -> list[Job]:
+        """Questions about one attribute of things of one kind, each passage a single statement."""
+        first = self.world.entity()
+        attribute = self.rng.choice(first.attributes)
+        entities = [first]
+        for _ in range(self.rng.randint(1, MAX_STATEMENTS - 1)):
+            name = self.world.confusable(first).name if self.rng.random() < 0.5 else None
+            entities.append(self.world.entity(first.kind, name=name, must={attribute: None}))
+        self.rng.shuffle(entities)
+        stated = [replace(entity, facts={attribute: entity.facts[attribute]}) for entity in entities]
+        passages = [self.world.passage(entity) for entity in stated]
+        asked = [self._question(entity) for entity in stated]
+        return [Job(self._ask(question, passages), answer, is_answer=True) for question, answer in asked]
 
     def answer_by_heart(self) -> list[Job]:
         """Questions about known entities without passages; now and then below a passage about another."""
         shown = [self.world.passage(self.world.entity())] if self.rng.random() < 0.15 else []
         asked = [self._question(self.rng.choice(self.known)) for _ in range(8)]
-        return [Job(self._ask(question, shown), answer, 3.0) for question, answer in asked]
+        return [Job(self._ask(question, shown), answer, is_answer=True) for question, answer in asked]
 
     def reason(self) -> list[Job]:
         """Questions with a chain of thought below the same worked examples; most take two passages."""
@@ -105,11 +129,24 @@ class Jobs:
             for each in drawn
         ]
 
-    def reply_ids(self, job: Job) -> list[int]:
-        """The reply's tokens: JSON as it is, text closed by a full stop, then the end of the turn."""
+    def example(self, job: Job) -> Example:
+        """A job's tokens: the reply, closed by a full stop unless it is JSON, and the turn's end."""
         text = job.reply if job.reply.endswith(("]", ".")) else job.reply + "."
+        reply = [*self._ids(text), int(self.tokenizer.eos_token_id)]
+        if not job.is_answer:
+            return Example(job.prompt_ids, reply, 1.0)
+        return Example(job.prompt_ids, reply, ANSWER_WEIGHT, self._places(job.reply, job.prompt_ids))
+
+    def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids, int(self.tokenizer.eos_token_id)]
+        return ids
+
+    def _places(self, answer: str, prompt_ids: Sequence[int]) -> list[list[int]]:
+        """Where each of the answer's tokens stands in the prompt, in each place that holds all of the answer."""
+        sought = [self._spelling[i] for i in self._ids(answer)]
+        prompt = [self._spelling[i] for i in prompt_ids]
+        starts = [i for i in range(len(prompt) - len(sought) + 1) if prompt[i : i + len(sought)] == sought]
+        return [[start + step for start in starts] for step in range(len(sought))]
 
     def _question(self, entity: Entity) -> tuple[str, str]:
         attribute = self.rng.choice(entity.attributes)
@@ -127,10 +164,10 @@ class Jobs:
         return draw(self.world, self._wording())
 
     def _with_distractors(self, entities: Sequence[Entity]) -> list[Entity]:
-        """These entities and others, mostly with names like theirs, `max_passages` at most: these first, as a retriever
+        """These entities and others, mostly with names like theirs, `MAX_PASSAGES` at most: these first, as a retriever
         ranks them, but now and then in any order."""
         shown = list(entities)
-        for _ in range(self.rng.randint(0, max(0, self.max_passages - len(entities)))):
+        for _ in range(self.rng.randint(0, MAX_PASSAGES - len(entities))):
             like = self.rng.choice(entities)
             shown.append(self.world.confusable(like) if self.rng.random() < 0.5 else self.world.entity())
         if self.rng.random() < 0.4:
