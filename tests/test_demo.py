@@ -109,11 +109,11 @@ def test_answers_on_a_trained_model_do_not_depend_on_the_batch_and_equal_pefts(d
         if r["augment"]
     ]
     prompts = [PROMPTS.question_ids(llm.tokenizer, r["question"]) for r in records if r["augment"]]
-    adapters = [[read_adapter(place, llm.stack, rank, alpha) for place in row] for row in places]
+    adapters = [merge([read_adapter(place, llm.stack, rank, alpha) for place in row]) for row in places]
     together = generate(llm, prompts, 12, adapters=adapters, scaling=alpha / rank)
     alone = [
-        generate(llm, [prompt], 12, adapters=[merge(row)], scaling=alpha / rank)[0]
-        for prompt, row in zip(prompts, adapters, strict=True)
+        generate(llm, [prompt], 12, adapters=[adapter], scaling=alpha / rank)[0]
+        for prompt, adapter in zip(prompts, adapters, strict=True)
     ]
     assert together == alone
     plain = AutoModelForCausalLM.from_pretrained(ROOT / "checkpoints/prag-tiny", dtype="float32")
