@@ -56,7 +56,7 @@ The demo was drawn with a seed that no earlier version had, after training had e
 ## What it does badly
 
 Among three passages about things of one kind it finds the right one nearly always if their names share no word, and
-in about four of five cases if they do, as most of what BM25 finds for the demo's questions does. Questions that compare
+in about two of three cases if they do, as most of what BM25 finds for the demo's questions does. Questions that compare
 two things are near guessing, and two-hop questions fail mostly where BM25 does not find the second passage. The demo
 therefore takes one passage a question.
 
