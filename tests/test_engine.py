@@ -98,7 +98,7 @@ def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, statemen
     ]
     for group_size in (1, 3, 8):
         groups = [passages[i : i + group_size] for i in range(0, len(passages), group_size)]
-        encoded = list(encoder.encode_all(groups))
+        encoded = [passage for group in groups for passage in encoder.encode(group)]
         assert [e.key for e in encoded] == [p.key for p in passages]
         for got, wanted, source in zip(encoded, plain, passages, strict=True):
             assert len(got.losses) == recipe.steps(len(source.examples))

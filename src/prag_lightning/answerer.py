@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from prag_lightning.answer import InferenceMethod, generate, uses_adapters, uses_passages
 from prag_lightning.files import Journal
+from prag_lightning.library import AdapterLibrary
 from prag_lightning.llm import LLM
 from prag_lightning.lora.merge import Merge, merge
 from prag_lightning.lora.stack import LoraWeights
-from prag_lightning.lora.store import AdapterStore
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
 
@@ -23,23 +23,19 @@ Row = dict[str, Json]
 
 @dataclass(frozen=True)
 class Adapters:
-    """Where the adapters of passages come from.
+    """Where the adapters of questions come from.
 
     Args:
-        store: Has them.
-        base_weight: Stands for a question without passages.
-        scaling: alpha / r.
+        library: Has those of passages.
         merge: How those of one question are merged.
     """
 
-    store: AdapterStore
-    base_weight: LoraWeights
-    scaling: float
+    library: AdapterLibrary
     merge: Merge = "sum"
 
     def keys(self, passages: Sequence[AugmentedPassage]) -> list[str]:
         """The keys of the passages' adapters."""
-        return [self.store.key(passage.content_hash) for passage in passages]
+        return [self.library.key(passage) for passage in passages]
 
     def load(self, passages: Sequence[AugmentedPassage], test_id: int, scores: Sequence[float] = ()) -> LoraWeights:
         """The merged adapter of the passages of question `test_id`.
@@ -53,10 +49,10 @@ class Adapters:
             InputError: naming the passage whose adapter is missing or damaged.
         """
         loaded = [
-            self.store.load(key, f"the passage {passage.passage[:60]!r} of question {test_id}")
+            self.library.store.load(key, f"the passage {passage.passage[:60]!r} of question {test_id}")
             for key, passage in zip(self.keys(passages), passages, strict=True)
         ]
-        return merge(loaded or [self.base_weight], self.merge, scores)
+        return merge(loaded or [self.library.base_weight], self.merge, scores)
 
 
 @dataclass(frozen=True)
@@ -99,23 +95,35 @@ class Answerer:
             scores: For each question those passages' scores in retrieval, if the merge takes them.
         """
         encoded = [record.passages for record in batch] if encoded is None else encoded
-        prompts = [self._prompt(record) for record in batch]
         scores = scores or [()] * len(batch)
+        prompts = [self._prompt(record) for record in batch]
         keys = [self._key(*decisive) for decisive in zip(prompts, encoded, scores, strict=True)]
         missing = [i for i, key in enumerate(keys) if journal.get(key) is None]
         if missing:
             started = time.perf_counter()
-            merged, scaling = None, 1.0
-            if self._adapters is not None:
-                merged = [self._adapters.load(encoded[i], batch[i].question.test_id, scores[i]) for i in missing]
-                scaling = self._adapters.scaling
-            wanted = [prompts[i] for i in missing]
-            texts = generate(self.llm, wanted, self.max_new_tokens, adapters=merged, scaling=scaling)
+            texts = self.texts([batch[i] for i in missing], [encoded[i] for i in missing], [scores[i] for i in missing])
             seconds = (time.perf_counter() - started) / len(missing)
             journal.add(
                 {"key": keys[i], "text": text, "seconds": seconds} for i, text in zip(missing, texts, strict=True)
             )
         return [_row(record, journal.get(key)) for record, key in zip(batch, keys, strict=True)]
+
+    def texts(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+    ) -> list[str]:
+        """The LLM's replies to questions; for the arguments see `answer`."""
+        merged, scaling = None, 1.0
+        if self._adapters is not None:
+            merged = [
+                self._adapters.load(passages, record.question.test_id, of_passages)
+                for record, passages, of_passages in zip(batch, encoded, scores, strict=True)
+            ]
+            scaling = self._adapters.library.scaling
+        prompts = [self._prompt(record) for record in batch]
+        return generate(self.llm, prompts, self.max_new_tokens, adapters=merged, scaling=scaling)
 
     @property
     def _adapters(self) -> Adapters | None:
@@ -134,7 +142,7 @@ class Answerer:
         merged = (
             []
             if adapters is None
-            else [adapters.keys(passages), adapters.store.adapter_format, adapters.merge, list(scores)]
+            else [adapters.keys(passages), adapters.library.store.adapter_format, adapters.merge, list(scores)]
         )
         content = [self.llm.fingerprint, self.precision, self.max_new_tokens, prompt, merged]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -15,7 +15,10 @@ The stages, in order, each with the same configuration file:
   prag fit     --config configs/demo.yaml   passages become adapters
   prag test    --config configs/demo.yaml   questions are answered and scored
   prag export  --config configs/demo.yaml --out FOLDER   a question's merged adapters, as PEFT loads them
+And for a question of your own:
+  prag ask     --config configs/demo.yaml "Where was Ada Lovelace born?"
 Before them:
+  prag plan   --config configs/demo.yaml       what is left to do, how long it takes and how much it holds
   prag corpus --documents FOLDER --out FILE    cut documents of your own into passages
   prag data check --config configs/demo.yaml   what is there of the questions, the corpus and its index
   prag index      --config FILE                make the index of a retriever that keeps one on disk or on a server

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.benchmarks import load_questions
-from prag_lightning.encode import PassageExamples
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json, safe_name
+from prag_lightning.library import Unencoded
 from prag_lightning.llm import short_name
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
@@ -29,8 +29,12 @@ class Encoding(Protocol):
 
     model_name: str
 
-    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PassageExamples]]:
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[Unencoded]]:
         """Groups of the passages whose adapters are missing."""
+        ...
+
+    def find_passages(self, questions: Sequence[Question]) -> list[AugmentedQuestion]:
+        """Each question with the passages that are retrieved for it now, and adapters of these."""
         ...
 
 
@@ -50,7 +54,7 @@ class PragDataModule(LightningDataModule):
         corpus: Passages to retrieve from, .tsv (id, text, title) or .jsonl, also .gz.
         retriever: Finds passages; unset means BM25 in memory over the corpus.
         retrieve_at_test: Take each question's passages from the retriever at test time instead of from its augmented
-            record.
+            record; what is missing of their adapters is made then.
         augment_root: Where augmented data is kept, as {dataset}/{augment_model}/{split}.json.
         require_answers: Whether a question without a gold answer is a mistake; `prag predict` needs none.
         per_device_eval_batch_size: Questions answered at once.
@@ -156,6 +160,35 @@ class PragDataModule(LightningDataModule):
             }
         return self._records
 
+    def augmented_passages(self, model_name: str) -> dict[str, AugmentedPassage]:
+        """Every passage of the augmented files that there are, by its text."""
+        paths = sorted(self.augment_folder(model_name).glob("*.json"))
+        records = (record for path in paths for record in read_records(path, self.augment_name(model_name)))
+        return {passage.passage: passage for record in records for passage in record.passages}
+
+    def foreseen_records(self, model_name: str) -> list[AugmentedQuestion]:
+        """The augmented records, and for the questions that have none the passages that retrieval gives them, not yet
+        augmented.
+
+        Raises:
+            InputError: if there are neither records nor questions.
+        """
+        has_files = any(self.augment_folder(model_name).glob("*.json"))
+        records = self.records(model_name) if has_files else {}
+        try:
+            questions = self.questions()
+        except InputError:
+            if not records:
+                raise
+            questions = {}
+        have = {(split, record.question.test_id) for split in records for record in records[split]}
+        others = [q for split in questions for q in questions[split] if (split, q.test_id) not in have]
+        found = self.retriever.search([q.question for q in others], self.topk) if others else []
+        return [record for split in records.values() for record in split] + [
+            AugmentedQuestion(question, tuple(AugmentedPassage(hit.passage.text, "", ()) for hit in hits))
+            for question, hits in zip(others, found, strict=True)
+        ]
+
     def _chosen(self, splits: dict[str, T], where: str) -> dict[str, T]:
         if self.data_type is None:
             return splits
@@ -216,17 +249,9 @@ class PragDataModule(LightningDataModule):
 
     def _with_passages(self, records: list[AugmentedQuestion]) -> list[AugmentedQuestion]:
         """The records, with passages found now where `retrieve_at_test` asks for it."""
-        if not self.retrieve_at_test:
+        if not self.retrieve_at_test or not records:
             return records
-        known = {p.passage: p for p in self.passages(self._module.model_name)}
-        found = self.retriever.search([record.question.question for record in records], self.topk)
-        return [
-            AugmentedQuestion(
-                record.question,
-                tuple(known.get(hit.passage.text) or AugmentedPassage(hit.passage.text, "", ()) for hit in hits),
-            )
-            for record, hits in zip(records, found, strict=True)
-        ]
+        return self._module.find_passages([record.question for record in records])
 
     def scores(
         self, records: Sequence[AugmentedQuestion], passages: Sequence[Sequence[AugmentedPassage]]

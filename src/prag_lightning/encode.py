@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -64,6 +65,30 @@ class PassageExamples:
         """Tokens of its longest example."""
         return max(len(example.input_ids) for example in self.examples)
 
+    @property
+    def count(self) -> int:
+        """How many examples it has."""
+        return len(self.examples)
+
+
+class Groupable(Protocol):
+    """What forming groups needs to know of a passage: see `PassageExamples`."""
+
+    @property
+    def key(self) -> str:
+        """The key of its adapter."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest example."""
+
+    @property
+    def count(self) -> int:
+        """How many examples it has."""
+
+
+P = TypeVar("P", bound=Groupable)
+
 
 @dataclass(frozen=True)
 class EncodedPassage:
@@ -80,9 +105,7 @@ class EncodedPassage:
     losses: tuple[float, ...]
 
 
-def group_passages(
-    passages: Iterable[PassageExamples], recipe: TrainingRecipe, group_tokens: int
-) -> list[list[PassageExamples]]:
+def group_passages(passages: Iterable[P], recipe: TrainingRecipe, group_tokens: int) -> list[list[P]]:
     """Split passages into groups of like length that are trained together.
 
     Args:
@@ -92,11 +115,11 @@ def group_passages(
             own.
 
     Returns:
-        Groups, the longest passages first, so that a lack of memory shows at once; within one, most steps first.
+        Groups, the longest passages first, so that a lack of memory shows at once; within one length, most steps
+        first. Where all passages of some of these groups are taken away, the others give the same groups.
     """
-    ordered = sorted(passages, key=lambda p: (recipe.steps(len(p.examples)), p.longest, p.key), reverse=True)
-    ordered.sort(key=lambda p: p.longest, reverse=True)
-    groups: list[list[PassageExamples]] = []
+    ordered = sorted(passages, key=lambda p: (p.longest, recipe.steps(p.count), p.key), reverse=True)
+    groups: list[list[P]] = []
     capacity = 0
     for passage in ordered:
         if not groups or len(groups[-1]) >= capacity:
@@ -119,6 +142,7 @@ class Encoder:
         self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
         self._hidden_and_head = _hidden_and_head(llm)
 
+    @torch.inference_mode(False)
     def encode(
         self, group: Sequence[PassageExamples], on_step: Callable[[int, int], None] | None = None
     ) -> list[EncodedPassage]:
@@ -177,11 +201,6 @@ class Encoder:
                 end = len(example.teacher_ids) - 1
                 taught[example] = hidden[row, end - example.learnt : end].clone()
         return taught
-
-    def encode_all(self, groups: Iterable[Sequence[PassageExamples]]) -> Iterator[EncodedPassage]:
-        """Encode group after group."""
-        for group in groups:
-            yield from self.encode(group)
 
 
 class _StackTraining:

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import tempfile
+import platform
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import psutil
 import yaml
 
 from prag_lightning.errors import InputError
 from prag_lightning.records import Json
 
+UNFINISHED = ".unfinished"
+"""Ends the name of work in progress."""
+_NUMBERS = itertools.count()
+
+
+def unfinished(path: Path) -> Path:
+    """A name beside `path` for work in progress: this process's own, and told for rubbish by `sweep` once that is
+    gone."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{next(_NUMBERS)}{UNFINISHED}")
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Delete what killed processes of this machine left unfinished in `folder` for the path of that name."""
+    for path in folder.glob(f".{name}.{platform.node()}-*{UNFINISHED}"):
+        pid = path.name.removesuffix(UNFINISHED).split("-")[-2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file beside its place and rename it into it: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    sweep(path.parent, path.name)
+    beside = unfinished(path)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with beside.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        beside.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from prag_lightning.cpu import keep_freed_memory, use_float32_attention
 from prag_lightning.errors import InputError
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraStack
 
@@ -45,6 +47,11 @@ class LLM:
     def pad_id(self) -> int:
         """The token that fills rows."""
         return int(self.tokenizer.pad_token_id or 0)
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the model was made to read at once."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or sys.maxsize)
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +106,9 @@ def load_llm(
     fingerprint = _fingerprint(model)
     model.to(device=device, dtype=dtype)  # type: ignore[call-arg]
     model.eval()  # type: ignore[no-untyped-call]
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+        use_float32_attention(model)
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
 
 

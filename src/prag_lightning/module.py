@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from peft import LoraConfig
 
 from prag_lightning.answer import INFERENCE_METHODS, InferenceMethod, uses_adapters
 from prag_lightning.answerer import Adapters, Answerer, Row
 from prag_lightning.datamodule import PragDataModule
-from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
-from prag_lightning.errors import InputError
+from prag_lightning.encode import TrainingRecipe
+from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement
 from prag_lightning.export import export_merged
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout
+from prag_lightning.library import AdapterLibrary, Unencoded
 from prag_lightning.llm import LLM, load_llm, short_name
-from prag_lightning.lora.adapters import lora_config
 from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
-from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, AdapterStore, base_weight
+from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat
 from prag_lightning.metrics import AnswerScores, Extraction, evaluate
-from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.results import print_results, write_results
 
+if TYPE_CHECKING:
+    from prag_lightning.trainer import PragTrainer
+
+T = TypeVar("T")
+_NAMED_FAILURES = 10
 DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
@@ -53,7 +55,8 @@ class PragModule(LightningModule):
             passage), distill (likewise, but matching what the model predicts with the passage in its prompt).
         statement: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no QA
             pair asks for.
-        group_tokens: Tokens in a step of passages trained together; more is faster until memory or the device is full.
+        group_tokens: Tokens in a step of passages trained together: more is faster until memory or the device is full;
+            auto measures that once, and keeps it beside the adapters.
         max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
         answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.").
         merge: How the adapters of a question's passages become one: sum (the method's), mean, score (weighted by
@@ -79,7 +82,7 @@ class PragModule(LightningModule):
         block_size: int = 3000,
         objective: Objective = "published",
         statement: Statement = "none",
-        group_tokens: int = 8192,
+        group_tokens: int | Literal["auto"] = 8192,
         max_new_tokens: int | None = None,
         answer_extraction: Extraction = "paper",
         merge: Merge = "sum",
@@ -96,7 +99,7 @@ class PragModule(LightningModule):
         at_least_one = ("lora_rank", "lora_alpha", "num_train_epochs", "per_device_train_batch_size", "block_size")
         for name in (*at_least_one, "group_tokens", "max_new_tokens"):
             value = self.hparams[name]
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
         _one_of("adapter_format", adapter_format, ADAPTER_FORMATS)
@@ -109,23 +112,26 @@ class PragModule(LightningModule):
             lora_rank, lora_alpha, learning_rate, num_train_epochs, per_device_train_batch_size
         )
         self.objective, self.statement = objective, statement
-        self.block_size, self.group_tokens = block_size, group_tokens
+        self.block_size = block_size
+        self.group_tokens: int | Literal["auto"] = group_tokens
         self.max_new_tokens, self.answer_extraction = max_new_tokens, answer_extraction
         self.adapter_format: AdapterFormat = adapter_format
         self.merge, self.adapters_from = merge, adapters_from
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
         self.offline_root, self.output_root = Path(offline_root), Path(output_root)
+        self._library: AdapterLibrary | None = None
 
     # The LLM and the adapter store
 
     def configure_model(self) -> None:
-        """Load the LLM, once; its device and precision are the trainer's."""
+        """Load the LLM, once, to the trainer's device and in its precision."""
         if hasattr(self, "llm"):
             return
         self.llm: LLM = load_llm(
             self.model_name,
             target_modules=self.target_modules,
             dtype=DTYPES.get(str(self.trainer.precision), torch.float32),
+            device=self.trainer.strategy.root_device,
             trust_remote_code=self.trust_remote_code,
         )
         self.network = self.llm.model
@@ -148,75 +154,102 @@ class PragModule(LightningModule):
     def configure_optimizers(self) -> None:
         """Nothing: a group's optimiser lives and ends within `training_step`."""
 
-    def _open_store(self, *, create_base_weight: bool) -> None:
-        data, stack = self.data, self.llm.stack
-        config = self._adapter_config(self.recipe.lora_rank)
-        self.base_weight, base_hash = base_weight(self.layout.base_weight, stack, config, create=create_base_weight)
-        self.builder = ExampleBuilder(
+    def open_library(self, *, create: bool) -> AdapterLibrary:
+        """The adapters of this experiment, which is opened once; see `AdapterLibrary`."""
+        data = self.data
+        if self._library is not None:
+            return self._library
+        builder = ExampleBuilder(
             data.prompt_templates,
             self.llm.tokenizer,
             data.with_cot,
             data.dataset,
-            self.block_size,
+            min(self.block_size, self.llm.context),
             self.objective,
             self.statement,
         )
-        decisive = [self.llm.fingerprint, base_hash, self.builder.fingerprint, asdict(self.recipe)]
-        recipe_hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-        self.store = AdapterStore(
-            self.layout.adapters, stack, config, self.base_weight, recipe_hash, self.adapter_format
-        )
+        self._library = AdapterLibrary(self.llm, builder, self.recipe, self.layout, self.adapter_format, create=create)
+        return self._library
+
+    @property
+    def library(self) -> AdapterLibrary:
+        """The adapters, once opened."""
+        assert self._library is not None
+        return self._library
 
     # fit
 
-    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PassageExamples]]:
-        """Groups of the passages whose adapters are missing, with their training examples."""
-        self._open_store(create_base_weight=True)
-        missing = {self.store.key(p.content_hash): p for p in passages}
-        examples = [
-            PassageExamples(key, tuple(self.builder.build(p))) for key, p in missing.items() if key not in self.store
-        ]
-        self.print(f"{len(examples)} of {len(missing)} passages to encode, in {self.store.root}")
-        return group_passages(examples, self.recipe, self.group_tokens)
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[Unencoded]]:
+        """Groups of the passages whose adapters are missing."""
+        self.open_library(create=True)
+        missing = self.library.missing(passages)
+        if passages and len(self.library.failed) == len(passages):
+            raise InputError(
+                f"no passage can be encoded: {next(iter(self.library.failed.values()))}",
+                where=str(self.library.store.root),
+            )
+        self.print(f"{len(missing)} of {len(passages)} passages to encode, in {self.library.store.root}")
+        groups = self.library.groups(missing, self.group_size(missing)) if missing else []
+        self.trainer.strategy.barrier("all processes have seen the same adapters missing")
+        return groups
 
-    def on_train_start(self) -> None:
-        """Make the encoder, now that the LLM is on its device."""
-        self.encoder = Encoder(self.llm, self.base_weight, self.recipe)
+    def group_size(self, passages: Sequence[Unencoded]) -> int:
+        """Tokens in a step of these passages: as configured, or as measured by the first process."""
+        if self.group_tokens != "auto":
+            return self.group_tokens
+        measured = self.library.measured_group_tokens(passages) if self.trainer.is_global_zero else 0
+        return self.trainer.strategy.broadcast(measured)
 
-    def training_step(self, group: list[PassageExamples], batch_idx: int) -> STEP_OUTPUT:
+    def training_step(self, group: list[Unencoded], batch_idx: int) -> STEP_OUTPUT:
         """Train a group's adapters, all of the recipe's steps, and store them."""
         if not group:
             return None
         started = time.perf_counter()
-        encoded = self.encoder.encode(group)
+        encoded = self.library.encode(group)
         seconds = time.perf_counter() - started
-        for passage in encoded:
-            self.store.save(passage.key, passage.weights)
-        tokens = sum(len(e.input_ids) for p in group for e in p.examples) * self.recipe.num_train_epochs
-        self.log_dict(
-            {
-                "encode/loss_first_step": sum(p.losses[0] for p in encoded) / len(encoded),
-                "encode/loss_last_step": sum(p.losses[-1] for p in encoded) / len(encoded),
-                "encode/passages_per_second": len(group) / seconds,
-                "encode/tokens_per_second": tokens / seconds,
-            },
-            batch_size=len(group),
-        )
+        if encoded:
+            tokens = sum(passage.tokens for passage in group) * self.recipe.num_train_epochs
+            self.log_dict(
+                {
+                    "encode/loss_first_step": sum(p.losses[0] for p in encoded) / len(encoded),
+                    "encode/loss_last_step": sum(p.losses[-1] for p in encoded) / len(encoded),
+                    "encode/passages_per_second": len(group) / seconds,
+                    "encode/tokens_per_second": tokens / seconds,
+                },
+                batch_size=len(group),
+            )
         return None
 
     def on_fit_end(self) -> None:
-        """Let the published places point to the adapters."""
-        self.trainer.strategy.barrier("adapters written")
+        """Let the published places point to the adapters.
+
+        Raises:
+            PragError: naming the passages that could not be encoded.
+        """
+        failed = {text: reason for share in self._gather(self.library.failed) for text, reason in share.items()}
         if not self.trainer.is_global_zero:
             return
+        store = self.library.store
         for split, records in self.data.records(self.model_name).items():
             for record in records:
                 for passage in record.passages:
-                    key = self.store.key(passage.content_hash)
-                    if key in self.store:
-                        self.store.link(split, record.question.test_id, passage.pid, key)
+                    key = self.library.key(passage)
+                    if key in store:
+                        store.link(split, record.question.test_id, passage.pid, key)
+        if failed:
+            some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(failed.items())[:_NAMED_FAILURES])
+            raise PragError(
+                f"{len(failed)} passages could not be encoded, the others were: {some}",
+                where=str(store.root),
+                mend="Mend them in the augmented file, or lower model.learning_rate if training diverged",
+            )
 
     # test and predict
+
+    def find_passages(self, questions: Sequence[Question]) -> list[AugmentedQuestion]:
+        """Each question with the passages that are retrieved for it now; adapters that are used and missing are
+        made."""
+        return cast("PragTrainer", self.trainer).on_demand(self, self.data).passages(questions)
 
     def on_test_start(self) -> None:
         """Open what answering needs."""
@@ -226,12 +259,12 @@ class PragModule(LightningModule):
         """Open what answering needs."""
         self._start_answering()
 
-    def _start_answering(self) -> None:
+    def make_answerer(self) -> Answerer:
+        """Answers questions as configured."""
         data, adapters = self.data, None
         if uses_adapters(self.inference_method):
-            self._open_store(create_base_weight=False)
-            adapters = self._adapters
-        self.answerer = Answerer(
+            adapters = Adapters(self.open_library(create=False), self.merge)
+        return Answerer(
             self.llm,
             data.prompt_templates,
             self.inference_method,
@@ -241,6 +274,10 @@ class PragModule(LightningModule):
             data.dataset,
             str(self.trainer.precision),
         )
+
+    def _start_answering(self) -> None:
+        data = self.data
+        self.answerer = self.make_answerer()
         self.splits = list(data.records(self.model_name))
         self.rows: dict[str, list[Row]] = {split: [] for split in self.splits}
         self.journals = {split: Journal(self._results(split), self.global_rank) for split in self.splits}
@@ -287,7 +324,7 @@ class PragModule(LightningModule):
             scores = self.scores[f"split {split}"]
             assert isinstance(scores, AnswerScores)
             values = {name: float(value) for name, value in scores.compute().items()}
-            rows = self._gather(split)
+            rows = self._gathered_rows(split)
             if self.trainer.is_global_zero:
                 seconds = sum(row["seconds"] for row in rows) / max(1, len(rows))
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
@@ -304,7 +341,7 @@ class PragModule(LightningModule):
     def on_predict_epoch_end(self) -> None:
         """Gather the answers of all processes and write them."""
         for split in self.splits:
-            rows = self._gather(split)
+            rows = self._gathered_rows(split)
             if self.trainer.is_global_zero:
                 write_results(self._results(split), self._config(), rows, None)
 
@@ -318,30 +355,26 @@ class PragModule(LightningModule):
     def export(self, out: Path, test_ids: Sequence[int] | None = None) -> Iterator[Path]:
         """Write each question's merged adapter as one PEFT directory; see `export_merged`."""
         self.configure_model()
-        self._open_store(create_base_weight=False)
-        adapters = self._adapters
+        adapters = Adapters(self.open_library(create=False), self.merge)
 
         def merged(record: AugmentedQuestion) -> LoraWeights:
             scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
             return adapters.load(record.passages, record.question.test_id, scores)
 
-        return export_merged(self.data.records(self.model_name), merged, self._adapter_config, out, test_ids)
+        return export_merged(self.data.records(self.model_name), merged, self.library.adapter_config, out, test_ids)
 
-    @property
-    def _adapters(self) -> Adapters:
-        return Adapters(self.store, self.base_weight, self.recipe.scaling, self.merge)
+    # Helpers
 
-    def _adapter_config(self, rank: int) -> LoraConfig:
-        """PEFT's configuration of an adapter, merged or not: whatever its rank, it is scaled as the recipe says."""
-        alpha = self.recipe.lora_alpha * rank // self.recipe.lora_rank
-        return lora_config(self.model_name, rank, alpha, self.target_modules)
+    def _gather(self, value: T) -> list[T]:
+        """Every process's value, when all have come here."""
+        if self.trainer.world_size == 1:
+            return [value]
+        values: list[T | None] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(values, value)
+        return cast(list[T], values)
 
-    def _gather(self, split: str) -> list[Row]:
-        rows = self.rows[split]
-        if self.trainer.world_size > 1:
-            shares: list[list[Row]] = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(shares, rows)
-            rows = [row for share in shares for row in share]
+    def _gathered_rows(self, split: str) -> list[Row]:
+        rows = [row for share in self._gather(self.rows[split]) for row in share]
         return sorted(rows, key=lambda row: row["test_id"])
 
     @property

@@ -1,4 +1,4 @@
-"""The stages of the `prag` command: augment, fit, test, predict, export, report."""
+"""The stages of the `prag` command: augment, fit, test, predict, ask, plan, export, report."""
 
 from __future__ import annotations
 
@@ -52,8 +52,18 @@ class PragCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Methods of `PragTrainer`, and those of their arguments that are not set on the command line."""
-        return {stage: {"model", "datamodule"} for stage in ("augment", "fit", "test", "predict", "export", "report")}
+        """Methods of `PragTrainer`, and those of their arguments that are no options of the same name."""
+        stages = ("augment", "fit", "test", "predict", "ask", "plan", "export", "report")
+        own = {"ask": {"question", "json"}}
+        return {stage: {"model", "datamodule"} | own.get(stage, set()) for stage in stages}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "ask":
+            parser.add_argument("question", nargs="?", help="Unset: typed at a prompt, or lines of the standard input.")
+            parser.add_argument("--json", action="store_true", help="Print a line of JSON an answer, for programs.")
+            self._subcommand_method_arguments["ask"] += ["question", "json"]
+        return parser
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """As Lightning's, with errors of one line."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
+from prag_lightning.answer import uses_adapters
+from prag_lightning.ask import Asker, answer_all, show_json, show_text
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.files import augment_dataset
 from prag_lightning.callbacks import PragProgressBar
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
-from prag_lightning.llm import load_llm
+from prag_lightning.llm import load_llm, short_name
 from prag_lightning.module import DTYPES, PragModule
+from prag_lightning.on_demand import OnDemand
+from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
 from prag_lightning.results import find_results, print_results
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -83,12 +89,17 @@ class PragTrainer(Trainer):
         if data.chat is not None:
             name = data.chat.model or str(data.augment_model)
             return ChatAugmenter(data.chat, name, data.prompt_templates, data.augment_settings, journal, failures)
-        llm = load_llm(
-            data.augment_model or model.model_name,
-            target_modules=model.target_modules,
-            dtype=DTYPES.get(str(self.precision), torch.float32),
-            device=self.strategy.root_device,
-            trust_remote_code=model.trust_remote_code,
+        own = data.augment_name(model.model_name) == short_name(model.model_name)
+        llm = (
+            model.llm
+            if own and hasattr(model, "llm")
+            else load_llm(
+                data.augment_model or model.model_name,
+                target_modules=model.target_modules,
+                dtype=DTYPES.get(str(self.precision), torch.float32),
+                device=self.strategy.root_device,
+                trust_remote_code=model.trust_remote_code,
+            )
         )
         autocast = self.strategy.precision_plugin.forward_context
         return LLMAugmenter(llm, data.prompt_templates, data.augment_settings, journal, failures, autocast)
@@ -105,6 +116,73 @@ class PragTrainer(Trainer):
         """Answer questions that have no gold answers."""
         return super().predict(model, datamodule=datamodule, return_predictions=False)
 
+    def ask(
+        self, model: PragModule, datamodule: PragDataModule, question: str | None = None, json: bool = False
+    ) -> None:
+        """Answer a question of one's own; passages are retrieved, and encoded if they have not been.
+
+        Args:
+            model: Says how passages are used.
+            datamodule: Finds them.
+            question: Unset means those that are typed at a prompt, or stand in the lines of the standard input.
+            json: Print each answer, with its passages and timings, as a line of JSON.
+        """
+        self._attach(model, datamodule)
+        model.to(self.strategy.root_device)
+        on_demand = None if model.inference_method == "vanilla" else self.on_demand(model, datamodule)
+        with self.precision_plugin.forward_context():
+            answer_all(Asker(model.make_answerer(), on_demand), question, show_json if json else show_text)
+
+    def on_demand(self, model: PragModule, data: PragDataModule) -> OnDemand:
+        """What finds passages for questions as they come, and provides their adapters where they are used."""
+        library = model.open_library(create=True) if uses_adapters(model.inference_method) else None
+        rank, processes, meet = self.global_rank, self.world_size, self.strategy.barrier
+        folder = data.augment_folder(model.model_name)
+
+        @cache
+        def make_augmenter() -> SharedAugmenter:
+            return SharedAugmenter(self._augmenter(model, data, folder), rank, processes, meet)
+
+        known = {} if library is None else data.augmented_passages(model.model_name)
+        spare = data.augment_settings.extra_candidates
+        return OnDemand(
+            data.retriever, data.topk, spare, library, known, make_augmenter, model.group_size, rank, processes, meet
+        )
+
+    def plan(self, model: PragModule, datamodule: PragDataModule, measure: bool = True) -> None:
+        """Say what is there and what is left to do: passages, time, memory and disk, stage by stage.
+
+        Args:
+            model: The experiment's.
+            datamodule: The experiment's.
+            measure: Do a batch of each stage to see how long it takes; what it makes is kept. A server of another's is
+                never asked.
+        """
+        self._attach(model, datamodule)
+        model.to(self.strategy.root_device)
+        name = model.model_name
+        with self.precision_plugin.forward_context():
+            known = datamodule.augmented_passages(name)
+            records = datamodule.foreseen_records(name)
+            texts = list(dict.fromkeys(p.passage for record in records for p in record.passages))
+            stages = [StagePlan("augment", "passages", len(texts), 0, 0.0)]
+            if any(text not in known for text in texts):
+                augmenter = self._augmenter(model, datamodule, datamodule.augment_folder(name))
+                stages = [plan_augment(augmenter, texts, known, measure=measure and datamodule.chat is None)]
+            if uses_adapters(model.inference_method):
+                library, augmented = model.open_library(create=True), [known[text] for text in texts if text in known]
+                stages.append(plan_fit(library, augmented, stages[0].todo, model.group_size, measure=measure))
+            records = [replace(r, passages=tuple(known.get(p.passage, p) for p in r.passages)) for r in records]
+            stages.append(plan_test(model.make_answerer(), records, datamodule.batch_size, measure=measure))
+        print_plan(f"{len(records)} questions, {len(texts)} distinct passages, {datamodule.topk} a question", stages)
+
+    def _attach(self, model: PragModule, data: PragDataModule) -> None:
+        """Let model and data know this trainer, and load the LLM, outside of Lightning's loops."""
+        self.strategy.setup_environment()
+        self.datamodule = data
+        model.trainer = data.trainer = self
+        model.configure_model()
+
     def export(
         self, model: PragModule, datamodule: PragDataModule, out: str, test_ids: list[int] | None = None
     ) -> None:
@@ -116,8 +194,7 @@ class PragTrainer(Trainer):
             out: A folder; what is there already is left alone.
             test_ids: Of the questions; unset means all.
         """
-        self.datamodule = datamodule
-        model.trainer = datamodule.trainer = self
+        self._attach(model, datamodule)
         for path in model.export(Path(out), test_ids):
             print(path)
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from prag_lightning.errors import InputError
+from prag_lightning.files import sweep, unfinished
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 
 CONFIG_FILE = "adapter_config.json"
@@ -49,34 +49,40 @@ def lora_config(model_name: str, rank: int, alpha: int, targets: tuple[str, ...]
 
 
 def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> None:
-    """Write an adapter directory that `PeftModel.from_pretrained` loads; see `write_directory`."""
-    tensors = {}
-    for name, (lora_a, lora_b) in weights.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = lora_a.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = lora_b.contiguous()
-    write_directory(directory, tensors, config)
-
-
-def write_directory(
-    directory: Path, tensors: dict[str, torch.Tensor], config: LoraConfig, weights_file: str = WEIGHTS_FILE
-) -> None:
-    """Write tensors and configuration of an adapter; the directory appears whole or not at all.
+    """Write an adapter directory that `PeftModel.from_pretrained` loads; it appears whole or not at all.
 
     One that is already there is left as it is: whoever wrote it wrote the same.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=directory.parent))
+    sweep(directory.parent, directory.name)
+    beside = unfinished(directory)
     try:
-        config.save_pretrained(str(unfinished))
-        save_file(tensors, unfinished / weights_file, metadata={"format": "pt"})
-        unfinished.chmod(0o755)
+        write_files(beside, named_tensors(weights), config)
         try:
-            unfinished.rename(directory)
+            beside.rename(directory)
         except OSError:
-            if not is_adapter(directory, weights_file):
+            if not is_adapter(directory):
                 raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_files(
+    directory: Path, tensors: dict[str, torch.Tensor], config: LoraConfig, weights_file: str = WEIGHTS_FILE
+) -> None:
+    """Write tensors and configuration of an adapter into a new directory."""
+    directory.mkdir(parents=True)
+    config.save_pretrained(str(directory))
+    save_file(tensors, directory / weights_file, metadata={"format": "pt"})
+
+
+def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
+    """An adapter's tensors by PEFT's names."""
+    tensors = {}
+    for name, (lora_a, lora_b) in weights.items():
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = lora_a.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = lora_b.contiguous()
+    return tensors
 
 
 def is_adapter(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
@@ -121,6 +127,12 @@ def read_directory(directory: Path, rank: int, alpha: int, weights_file: str = W
     return tensors
 
 
+def all_finite(weights: LoraWeights) -> bool:
+    """Whether no value is infinite or no number: looked up in all tensors at once, since there are many small ones."""
+    largest = torch.nn.utils.get_total_norm((t for pair in weights.values() for t in pair), norm_type=torch.inf)
+    return bool(torch.isfinite(largest))
+
+
 def _check(
     tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str
 ) -> LoraWeights:
@@ -133,10 +145,10 @@ def _check(
             if tensor is None or tuple(tensor.shape) != shape:
                 was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
                 raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=MEND)
-            if not torch.isfinite(tensor).all():
-                raise InputError(f"{key} holds values that are not finite", where=where, mend=MEND)
             pair.append(tensor)
         weights[name] = (pair[0], pair[1])
+    if not all_finite(weights):
+        raise InputError("the adapter holds values that are not finite", where=where, mend=MEND)
     if tensors:
         raise InputError(
             f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=MEND

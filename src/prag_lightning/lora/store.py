@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,17 +13,20 @@ import torch
 from peft import LoraConfig
 
 from prag_lightning.errors import InputError
+from prag_lightning.files import UNFINISHED, sweep, unfinished
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     MEND,
     WEIGHTS_FILE,
+    all_finite,
     is_adapter,
+    named_tensors,
     random_adapter,
     read_adapter,
     read_directory,
     replace_link,
     write_adapter,
-    write_directory,
+    write_files,
 )
 from prag_lightning.lora.compact import compress, expand
 from prag_lightning.lora.stack import LoraStack, LoraWeights
@@ -90,19 +95,63 @@ class AdapterStore:
         """The directory of an adapter, whether it is there or not; PEFT loads it unless the format is int4."""
         return self.root / self._folder / key[:2] / key[2:18]
 
+    @property
+    def bytes_each(self) -> int:
+        """What an adapter takes on disk, without its small configuration file."""
+        parameters = sum(tensor.numel() for pair in self.base_weight.values() for tensor in pair)
+        halves = {"float32": 8, "bfloat16": 4, "int4": 1}[self.adapter_format]
+        return parameters * halves // 2
+
     def __contains__(self, key: str) -> bool:
         """Whether an adapter has been stored."""
         return is_adapter(self.directory(key), self._file)
 
-    def save(self, key: str, weights: LoraWeights) -> None:
-        """Store an adapter; it is there whole or not at all."""
-        directory = self.directory(key)
+    def save_all(self, adapters: Mapping[str, LoraWeights]) -> None:
+        """Store a group's adapters by their keys.
+
+        When a process is killed, all of them are stored or none: so the run that goes on trains the same groups, and by
+        that the same weights to the last bit. What is there already is left as it is.
+        """
+        if not adapters:
+            return
+        folder = self.root / self._folder
+        folder.mkdir(parents=True, exist_ok=True)
+        group = unfinished(folder / "group")
+        try:
+            for key, weights in adapters.items():
+                self._write(group / self.directory(key).relative_to(folder), weights)
+            self._place(group.rename(group.with_suffix("")))
+        finally:
+            shutil.rmtree(group, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Put the groups in place that killed processes had finished, and delete what they had not."""
+        folder = self.root / self._folder
+        sweep(folder)
+        for group in folder.glob(".group.*"):
+            if group.suffix != UNFINISHED:
+                self._place(group)
+
+    def _place(self, group: Path) -> None:
+        """Move a finished group's adapters to their places; other processes may be doing the same."""
+        folder = self.root / self._folder
+        for directory in list(group.glob("*/*")):
+            place = folder / directory.relative_to(group)
+            place.parent.mkdir(exist_ok=True)
+            try:
+                directory.rename(place)
+            except OSError:
+                if not is_adapter(place, self._file):
+                    raise
+        shutil.rmtree(group, ignore_errors=True)
+
+    def _write(self, directory: Path, weights: LoraWeights) -> None:
         if self.adapter_format == "int4":
-            write_directory(directory, compress(weights, self.base_weight), self.config, COMPACT_FILE)
+            write_files(directory, compress(weights, self.base_weight), self.config, COMPACT_FILE)
         else:
             dtype = torch.bfloat16 if self.adapter_format == "bfloat16" else torch.float32
             stored = {name: (lora_a.to(dtype), lora_b.to(dtype)) for name, (lora_a, lora_b) in weights.items()}
-            write_adapter(directory, stored, self.config)
+            write_files(directory, named_tensors(stored), self.config)
 
     def load(self, key: str, passage: str) -> LoraWeights:
         """Read an adapter, or take it from memory.
@@ -136,7 +185,7 @@ class AdapterStore:
             weights = expand(read_directory(directory, rank, alpha, COMPACT_FILE), self.base_weight)
         except (KeyError, ValueError) as error:
             raise InputError(f"the adapter is of another model: {error}", where=str(directory), mend=MEND) from error
-        if not all(torch.isfinite(tensor).all() for pair in weights.values() for tensor in pair):
+        if not all_finite(weights):
             raise InputError("the adapter holds values that are not finite", where=str(directory), mend=MEND)
         return weights
 

@@ -1,0 +1,115 @@
+"""Questions of one's own, and what an experiment still takes, on the embedded model."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from prag_lightning.cli import main
+from prag_lightning.corpus import CorpusReader
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> list[str]:
+    """The demo's settings, with folders of its own."""
+    monkeypatch.chdir(ROOT)
+    settings = ["--config", "configs/demo.yaml", "--data.sample=4", "--data.augment.augment_batch_size=2"]
+    settings += [f"--data.augment_root={tmp_path / 'aug'}", f"--model.offline_root={tmp_path / 'adapters'}"]
+    return [*settings, f"--model.output_root={tmp_path / 'results'}"]
+
+
+def answers(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_question_is_answered_from_adapters_that_are_made_for_it(settings, capsys):
+    row = json.loads((ROOT / "data/demo/questions/single.json").read_text(encoding="utf-8"))[0]
+    corpus = {passage.text: passage for passage in CorpusReader(ROOT / "data/demo/corpus.tsv")}
+    assert main(["ask", *settings, row["question"], "--json"]) == 0
+    first, second = answers(capsys)[0], None
+    (used,) = first["passages"]
+    assert corpus[used["text"]].id == used["id"]
+    assert corpus[used["text"]].title == used["title"]
+    assert used["score"] > 0
+    assert first["answer"] == row["answer"]
+    assert first["encoded"] == 1
+    assert set(first["seconds"]) == {"retrieve", "augment", "encode", "answer"}
+    assert main(["ask", *settings, row["question"], "--json"]) == 0
+    (second,) = answers(capsys)
+    assert second["encoded"] == 0
+    assert {**second, "encoded": 1, "seconds": first["seconds"]} == first
+
+    assert main(["test", *settings, "--trainer.logger=false", "--data.sample=1"]) == 2
+    assert "prag augment" in capsys.readouterr().err
+    assert main(["ask", *settings, row["question"], "--model.inference_method=vanilla"]) == 0
+    assert row["answer"] not in capsys.readouterr().out
+    assert main(["ask", *settings, row["question"], "--model.inference_method=icl"]) == 0
+    assert row["answer"] in capsys.readouterr().out.splitlines()[0]
+
+
+def test_questions_come_line_by_line_and_a_bad_one_does_not_end_it(settings, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who is it?\n\n???\nGdzie urodził się Łukasz [red]?\n"))
+    assert main(["ask", *settings, "--json", "--model.inference_method=icl"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["question"] for line in out.splitlines()] == [
+        "Who is it?",
+        "Gdzie urodził się Łukasz [red]?",
+    ]
+    assert err.count("prag: error: the question is empty") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["  "], "the question is empty"),
+        (["Who?", "--data.corpus=absent.tsv"], "absent.tsv"),
+        (["Who?", "--data.corpus=null"], "data.corpus"),
+        (["Who?", "and what?"], "and what?"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(settings, capsys, arguments, message):
+    try:
+        code = main(["ask", *settings, *arguments])
+    except SystemExit as error:
+        code = error.code
+    err = capsys.readouterr().err
+    assert code == 2, err
+    assert message in [line for line in err.splitlines() if line.startswith("prag: error:")][-1]
+
+
+def test_test_makes_the_adapters_of_passages_that_it_retrieves(settings, capsys, tmp_path):
+    assert main(["augment", *settings, "--data.sample=1"]) == 0
+    assert main(["fit", *settings, "--trainer.logger=false"]) == 0
+    adapters = len(list(tmp_path.glob("adapters/**/adapters/*/*")))
+    on_demand = [*settings, "--trainer.logger=false", "--data.retrieve_at_test=true", "--data.topk=3"]
+    assert main(["test", *on_demand]) == 0
+    assert len(list(tmp_path.glob("adapters/**/adapters/*/*"))) == adapters + 2
+    (path,) = tmp_path.glob("results/**/prag/single/predict.json")
+    assert len(json.loads(path.read_text(encoding="utf-8"))) == 1
+
+
+def test_a_plan_counts_what_is_left_and_keeps_what_it_measures_with(settings, capsys, tmp_path):
+    assert main(["plan", *settings, "--measure=false"]) == 0
+    nothing_done = capsys.readouterr().out
+    assert re.search(r"4 questions, 4 distinct passages", nothing_done)
+    assert re.search(r"augment +0 +4 passages +not yet known", nothing_done)
+    assert re.search(r"fit +0 +4 passages +not yet known +1\.\d MB", nothing_done)
+    assert not list(tmp_path.glob("adapters/**/adapters"))
+
+    assert main(["plan", *settings]) == 0
+    measured = capsys.readouterr().out
+    assert re.search(r"augment +2 +2 passages +0:00:\d\d", measured)
+    assert re.search(r"fit +2 +2 passages +0:00:\d\d", measured)
+    assert re.search(r"test +0 +4 questions +0:00:\d\d", measured)
+
+    assert main(["augment", *settings]) == 0
+    assert main(["fit", *settings, "--trainer.logger=false"]) == 0
+    assert re.search(r"^2 of 4 passages to encode", capsys.readouterr().out, re.MULTILINE)
+    assert main(["plan", *settings]) == 0
+    done = capsys.readouterr().out
+    assert re.search(r"augment +4 +0 passages +0:00:00", done)
+    assert re.search(r"fit +4 +0 passages +0:00:00", done)
