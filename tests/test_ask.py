@@ -113,3 +113,5 @@ def test_a_plan_counts_what_is_left_and_keeps_what_it_measures_with(settings, ca
     done = capsys.readouterr().out
     assert re.search(r"augment +4 +0 passages +0:00:00", done)
     assert re.search(r"fit +4 +0 passages +0:00:00", done)
+    assert main(["plan", *settings, "--data.topk=2", "--measure=false"]) == 0
+    assert re.search(r"augment +4 +4 passages +not yet known", capsys.readouterr().out)

@@ -137,4 +137,4 @@ def show_text(answer: Answer) -> None:
         console.print(line, style="dim", no_wrap=True, overflow="ellipsis")
     times = ", ".join(f"{work} {seconds:.2f} s" for work, seconds in answer.seconds.items())
     made = f"; {answer.encoded} adapters made" if answer.encoded else ""
-    console.print(f"  {answer.method}: {times}{made}", style="dim")
+    console.print(f"  {answer.method}: {times}{made}", style="dim", soft_wrap=True)

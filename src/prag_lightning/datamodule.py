@@ -167,27 +167,32 @@ class PragDataModule(LightningDataModule):
         return {passage.passage: passage for record in records for passage in record.passages}
 
     def foreseen_records(self, model_name: str) -> list[AugmentedQuestion]:
-        """The augmented records, and for the questions that have none the passages that retrieval gives them, not yet
-        augmented.
+        """The augmented records, and for the questions that have none, or have too few passages, those that retrieval
+        gives them, augmented or not.
 
         Raises:
             InputError: if there are neither records nor questions.
         """
         has_files = any(self.augment_folder(model_name).glob("*.json"))
-        records = self.records(model_name) if has_files else {}
+        of_splits = self.records(model_name) if has_files else {}
+        records = {(split, record.question.test_id): record for split in of_splits for record in of_splits[split]}
         try:
             questions = self.questions()
         except InputError:
             if not records:
                 raise
             questions = {}
-        have = {(split, record.question.test_id) for split in records for record in records[split]}
-        others = [q for split in questions for q in questions[split] if (split, q.test_id) not in have]
-        found = self.retriever.search([q.question for q in others], self.topk) if others else []
-        return [record for split in records.values() for record in split] + [
-            AugmentedQuestion(question, tuple(AugmentedPassage(hit.passage.text, "", ()) for hit in hits))
-            for question, hits in zip(others, found, strict=True)
-        ]
+        others = {
+            (split, question.test_id): question
+            for split in questions
+            for question in questions[split]
+            if (split, question.test_id) not in records or len(records[split, question.test_id].passages) < self.topk
+        }
+        found = self.retriever.search([q.question for q in others.values()], self.topk) if others else []
+        for (place, question), hits in zip(others.items(), found, strict=True):
+            passages = tuple(AugmentedPassage(hit.passage.text, "", ()) for hit in hits)
+            records[place] = AugmentedQuestion(question, passages)
+        return list(records.values())
 
     def _chosen(self, splits: dict[str, T], where: str) -> dict[str, T]:
         if self.data_type is None:
