@@ -3,7 +3,7 @@
     python -m benchmarks.speed
 
 Writes `RESULTS.md` and `speed.json` beside this file. Both sides run in one process and take turns; figures are medians
-of the rounds with their spread. Takes about a quarter of an hour on two CPU cores.
+of the rounds with their spread. Takes about half an hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +33,8 @@ from prag_lightning.augment import AugmentSettings, Failures, LLMAugmenter
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.examples import ExampleBuilder
 from prag_lightning.files import Journal, write_json, write_text
+from prag_lightning.layout import Layout
+from prag_lightning.library import AdapterLibrary
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, read_adapter, write_adapter
 from prag_lightning.lora.merge import merge, stack
@@ -50,7 +54,8 @@ RECIPE = TrainingRecipe()
 PADDED = 3000
 PUBLISHED = "as published"
 GROUP_TOKENS = {"2M": 16384, "26M": 8192}
-ANSWER_BATCH, TOPK = 16, 3
+ANSWER_BATCHES, TOPK = (16, 64), 3
+ADAPTERS = 48
 Timer = Callable[[], object]
 
 
@@ -73,7 +78,7 @@ def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement")
-    parser.add_argument("--many", type=int, default=2000, help="passages of the long run")
+    parser.add_argument("--many", type=int, default=10_000, help="passages of the long run")
     options = parser.parse_args()
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "encode": [], "answer": []}
     with tempfile.TemporaryDirectory() as name:
@@ -81,7 +86,7 @@ def main() -> None:
             folder = make_model(Path(name) / size, size)
             results["encode"] += encode(folder, size, options.rounds)
             results["answer"] += answer(folder, size, options.rounds)
-        results["growth"] = growth(Path(name) / "2M", options.many)
+        results["growth"] = growth(Path(name) / "2M", (100, options.many))
         results["augment"] = augment(Path(name), options.rounds)
     write_json(HERE / "speed.json", results)
     write_text(HERE / "RESULTS.md", report(results))
@@ -204,16 +209,19 @@ def answer(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     plain.generation_config.pad_token_id = 0
     llm = load_llm(str(folder))
     directories = save_adapters(llm, folder / "adapters")
-    chosen = [directories[TOPK * i : TOPK * i + TOPK] for i in range(ANSWER_BATCH)]
-    passages = [augmented.passage for augmented in some_passages(ANSWER_BATCH * TOPK)]
+    passages = [augmented.passage for augmented in some_passages(ADAPTERS)]
+    most = max(ANSWER_BATCHES)
+    places = [[(TOPK * i + j) % ADAPTERS for j in range(TOPK)] for i in range(most)]
+    chosen = [[directories[place] for place in row] for row in places]
     rows = []
     for method in ("prag", "combine"):
-        shown = [passages[TOPK * i : TOPK * i + TOPK] if method == "combine" else [] for i in range(ANSWER_BATCH)]
-        prompts = [PROMPTS.question_ids(llm.tokenizer, f"Where was {each[:20]} born?", each) for each in shown]
+        shown = [[passages[place] for place in row] if method == "combine" else [] for row in places]
+        prompts = [PROMPTS.question_ids(llm.tokenizer, f"Where was {i} born?", each) for i, each in enumerate(shown)]
         for length in (20, 128):
             print(f"answer, {size}, {method}, {length} tokens", file=sys.stderr)
             measured = answer_rounds(plain, llm, prompts, chosen, length, rounds)
-            rows.append({"model": size, "method": method, "new_tokens": length, **measured})
+            prompt = sum(map(len, prompts)) / len(prompts)
+            rows += [{"model": size, "method": method, "prompt": prompt, "new_tokens": length, **m} for m in measured]
     return rows
 
 
@@ -224,62 +232,70 @@ def answer_rounds(
     chosen: Sequence[Sequence[Path]],
     length: int,
     rounds: int,
-) -> dict[str, Any]:
-    """Both sides' seconds a question, and the share that loading and merging has of ours."""
-    alone = 2
+) -> list[dict[str, Any]]:
+    """Both sides' seconds a question, and the share of loading and merging in ours, from disk and from memory."""
+    alone, first = 2, ANSWER_BATCHES[0]
 
-    def load() -> list[LoraWeights]:
-        rank, alpha = RECIPE.lora_rank, RECIPE.lora_alpha
-        return [merge([read_adapter(directory, llm.stack, rank, alpha) for directory in row]) for row in chosen]
-
-    def ours() -> object:
-        return generate(llm, prompts, length, adapters=load(), scaling=RECIPE.scaling)
+    def load(row: Sequence[Path]) -> list[LoraWeights]:
+        return [read_adapter(directory, llm.stack, RECIPE.lora_rank, RECIPE.lora_alpha) for directory in row]
 
     def through_peft() -> object:
         return [baselines.answer(plain, prompts[i], chosen[i], length) for i in range(alone)]
 
-    measured = alternate(
-        {
-            "PEFT": (through_peft, alone),
-            "ours": (ours, len(prompts)),
-            "loading": (lambda: stack(load(), llm.device), len(prompts)),
-        },
-        rounds,
-    )
-    return {
-        "peft": vars(measured["PEFT"]),
-        "ours": vars(measured["ours"]),
-        "times": measured["PEFT"].seconds / measured["ours"].seconds,
-        "loading_share": measured["loading"].seconds / measured["ours"].seconds,
-    }
+    def ours(batch: int) -> object:
+        merged = [merge(load(row)) for row in chosen[:batch]]
+        return generate(llm, prompts[:batch], length, adapters=merged, scaling=RECIPE.scaling)
+
+    loaded = [load(row) for row in chosen[:first]]
+    work: dict[str, tuple[Timer, int]] = {"PEFT": (through_peft, alone)}
+    work |= {f"ours, {batch}": (partial(ours, batch), batch) for batch in ANSWER_BATCHES}
+    work["from disk"] = (lambda: stack([merge(load(row)) for row in chosen[:first]], llm.device), first)
+    work["from memory"] = (lambda: stack([merge(row) for row in loaded], llm.device), first)
+    measured = alternate(work, rounds)
+    rows = []
+    for batch in ANSWER_BATCHES:
+        own = measured[f"ours, {batch}"]
+        row: dict[str, Any] = {"batch": batch, "peft": vars(measured["PEFT"]), "ours": vars(own)}
+        row["times"] = measured["PEFT"].seconds / own.seconds
+        row |= {f"loading_{name}": measured[f"from {name}"].seconds / own.seconds for name in ("disk", "memory")}
+        rows.append(row)
+    return rows
 
 
 def save_adapters(llm: LLM, root: Path) -> list[Path]:
     """Adapters of as many passages as a batch of questions needs."""
     start = read_adapter(root.parent / "base_weight", llm.stack, RECIPE.lora_rank, RECIPE.lora_alpha)
     config = lora_config(llm.name, RECIPE.lora_rank, RECIPE.lora_alpha, llm.stack.targets)
-    passages = as_examples(llm, some_passages(ANSWER_BATCH * TOPK))
+    passages = as_examples(llm, some_passages(ADAPTERS))
     for encoded in Encoder(llm, start, RECIPE).encode(passages):
         write_adapter(root / encoded.key, encoded.weights, config)
     return [root / passage.key for passage in passages]
 
 
-def growth(folder: Path, many: int) -> list[dict[str, Any]]:
-    """Seconds a passage and peak memory, for few passages and for many."""
-    llm = load_llm(str(folder))
-    start = read_adapter(folder / "base_weight", llm.stack, RECIPE.lora_rank, RECIPE.lora_alpha)
-    encoder, rows = Encoder(llm, start, RECIPE), []
-    for count in (100, many):
-        passages = as_examples(llm, some_passages(count))
-        groups = group_passages(passages, RECIPE, GROUP_TOKENS["2M"])
-        print(f"encode {count} passages in {len(groups)} groups", file=sys.stderr)
-        started = time.perf_counter()
-        for group in groups:
-            encoder.encode(group)
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        rows.append({"passages": count, "seconds": seconds / count, "peak_mb": peak})
+def growth(folder: Path, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Seconds a passage and peak memory of fitting few passages and many, from examples to files, each in a process of
+    its own."""
+    rows = []
+    for count in counts:
+        print(f"fit {count} passages", file=sys.stderr)
+        with get_context("spawn").Pool(1) as pool:
+            rows.append(pool.apply(fit, (folder, count)))
     return rows
+
+
+def fit(folder: Path, count: int) -> dict[str, Any]:
+    """Encode and store so many passages."""
+    llm = load_llm(str(folder))
+    passages = some_passages(count)
+    with tempfile.TemporaryDirectory(dir=folder) as root:
+        layout = Layout(Path(root), Path(root), "random", "bench", "nobody", RECIPE, with_cot=False)
+        library = AdapterLibrary(llm, ExampleBuilder(PROMPTS, llm.tokenizer), RECIPE, layout, create=True)
+        started = time.perf_counter()
+        for group in library.groups(library.missing(passages), GROUP_TOKENS["2M"]):
+            library.encode(group)
+        seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return {"passages": count, "seconds": seconds / count, "peak_mb": peak}
 
 
 def augment(folder: Path, rounds: int) -> list[dict[str, Any]]:
@@ -326,9 +342,10 @@ def report(results: dict[str, Any]) -> str:
     encode_rows = "".join(map(_encode_row, results["encode"]))
     changes = ", ".join(f"{r['change']:.1%} at {r['model']}" for r in results["encode"] if "change" in r)
     answer_rows = "".join(
-        f"| {r['model']} | {r['method']} | {r['new_tokens']} | {r['peft']['seconds']:.3f} "
-        f"({r['peft']['least']:.3f}–{r['peft']['most']:.3f}) | {r['ours']['seconds']:.4f} "
-        f"({r['ours']['least']:.4f}–{r['ours']['most']:.4f}) | {r['times']:.1f} | {r['loading_share']:.1%} |\n"
+        f"| {r['model']} | {r['method']} | {r['prompt']:.0f} | {r['new_tokens']} | {r['peft']['seconds']:.3f} "
+        f"({r['peft']['least']:.3f}–{r['peft']['most']:.3f}) | {r['batch']} | {r['ours']['seconds']:.4f} "
+        f"({r['ours']['least']:.4f}–{r['ours']['most']:.4f}) | {r['times']:.1f} "
+        f"| {r['loading_disk']:.1%} | {r['loading_memory']:.1%} |\n"
         for r in results["answer"]
     )
     growth_rows = "".join(
@@ -363,11 +380,11 @@ In bfloat16 the updates differ from those in float32 by {changes} (norm of the d
 ## Answering a question
 
 Three passages a question. PEFT: one question after the other, its adapters loaded from disk and merged, then taken out.
-Ours: batches of {ANSWER_BATCH}, each row with its own merged adapters, loaded from disk as well; loading and merging
-take the last column's share of that time, and next to none for adapters that are in memory already.
+Ours: batches, each row with its own merged adapters, loaded from disk as well. Loading and merging take the last
+columns' share of that time: from disk, and for adapters that are in memory already.
 
-| model | method | new tokens | PEFT, seconds a question | ours | times | loading |
-|---|---|---:|---:|---:|---:|---:|
+| model | method | prompt | new tokens | PEFT, seconds a question | batch | ours | times | loading | in memory |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|
 {answer_rows}
 ## Augmenting a passage
 

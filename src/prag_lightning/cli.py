@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prag_lightning.command_line import print_error
-from prag_lightning.errors import PragError
+from prag_lightning.errors import PragError, Terminated
 
 
 def main(args: list[str] | None = None) -> int:
     """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 and 143 when interrupted and terminated."""
     args = sys.argv[1:] if args is None else args
     try:
-        if args[:1] in (["corpus"], ["index"], ["data"]):
-            from prag_lightning.data_commands import run_data_command
-
-            run_data_command(args)
-        else:
-            from prag_lightning.stages import run_stage
-
-            run_stage(args)
+        with _sigterm_raises():
+            _run(args)
     except PragError as error:
         return _failed(error, error.exit_code, str(error))
     except (KeyboardInterrupt, SystemExit) as error:
@@ -34,6 +32,35 @@ def main(args: list[str] | None = None) -> int:
         reason = " ".join(str(error).split())
         return _failed(error, 1, f"{type(error).__name__}: {reason}. Set PRAG_DEBUG=1 to see where")
     return 0
+
+
+def _run(args: list[str]) -> None:
+    if args[:1] in (["corpus"], ["index"], ["data"]):
+        from prag_lightning.data_commands import run_data_command
+
+        run_data_command(args)
+    else:
+        from prag_lightning.stages import run_stage
+
+        run_stage(args)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end the command as an error does, so that what is begun is put in order and a line says how to go
+    on."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _failed(error: BaseException, exit_code: int, message: str) -> int:

@@ -70,9 +70,11 @@ def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> 
 def write_files(
     directory: Path, tensors: dict[str, torch.Tensor], config: LoraConfig, weights_file: str = WEIGHTS_FILE
 ) -> None:
-    """Write tensors and configuration of an adapter into a new directory."""
+    """Write tensors and configuration of an adapter into a new directory; the same always give the same bytes, which
+    PEFT's own writing of a configuration does not."""
     directory.mkdir(parents=True)
-    config.save_pretrained(str(directory))
+    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
     save_file(tensors, directory / weights_file, metadata={"format": "pt"})
 
 
