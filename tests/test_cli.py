@@ -11,6 +11,7 @@ import torch
 import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli import main
@@ -121,6 +122,29 @@ def test_fit_writes_one_peft_adapter_a_passage_and_test_answers_with_them(config
     events = list((tmp_path / "logs/tensorboard/toy").glob("*/events*"))
     assert len(events) == 1 + len(METHODS)
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_tensorboard_shows_training_scores_and_predictions(config, tmp_path):
+    assert prag("fit", config, "--model.group_tokens", "200") == 0
+    assert prag("test", config, "--data.per_device_eval_batch_size", "2") == 0
+    runs = {}
+    for folder in (tmp_path / "logs/tensorboard/toy").iterdir():
+        runs[folder.name.split("-2")[0]] = EventAccumulator(str(folder)).Reload()
+    assert runs.keys() == {"fit", "test-prag"}
+    fit, test = runs["fit"], runs["test-prag"]
+    by_step = fit.Scalars("recipe/loss_by_step")
+    assert [event.step for event in by_step] == [0, 1, 2, 3, 4]
+    first_losses = [event.value for event in fit.Scalars("encode/loss_first_step")]
+    assert min(first_losses) <= by_step[0].value <= max(first_losses)
+    assert fit.Histograms("adapters/distance_from_base_weight")[0].histogram_value.num == 5
+    assert fit.Histograms("adapters/last_loss")[0].histogram_value.min > 0
+    assert len(test.Scalars("prag/total/so_far/f1")) == 2
+    assert test.Scalars("prag/total/so_far/f1")[-1].value == pytest.approx(test.Scalars("prag/total/f1")[0].value)
+    assert test.Scalars("hparams/f1")[0].value == test.Scalars("prag/total/f1")[0].value
+    (table,) = test.Tensors("predictions/prag/total/text_summary")
+    text = table.tensor_proto.string_val[0].decode()
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [f"| Question {i}?" for i in range(3)]
+    assert "blue bird · grey stone" in text
 
 
 def test_report_gathers_results(config, capsys):

@@ -218,7 +218,7 @@ class PragModule(LightningModule):
                 },
                 batch_size=len(group),
             )
-        return None
+        return {"encoded": encoded, "base_weight": self.library.base_weight}
 
     def on_fit_end(self) -> None:
         """Let the published places point to the adapters.
@@ -280,21 +280,28 @@ class PragModule(LightningModule):
         self.answerer = self.make_answerer()
         self.splits = list(data.records(self.model_name))
         self.rows: dict[str, list[Row]] = {split: [] for split in self.splits}
+        self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
         self.journals = {split: Journal(self._results(split), self.global_rank) for split in self.splits}
         scores = {f"split {split}": AnswerScores(data.with_cot, self.answer_extraction) for split in self.splits}
         self.scores = torch.nn.ModuleDict(scores).to(self.device)
 
-    def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Answer a batch and score it against the gold answers."""
+    def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
+        """Answer a batch and score it against the gold answers; gives this process's scores up to now."""
         split = self.splits[dataloader_idx]
         rows = self._answer(batch, split)
         for row, record in zip(rows, batch, strict=True):
             aliases = list(record.question.answers)
             row.update(evaluate(row["text"], aliases, self.data.with_cot, self.answer_extraction))
+            row["passages"] = [passage.passage for passage in record.passages]
         scores = self.scores[f"split {split}"]
         assert isinstance(scores, AnswerScores)
         scores.update([row["text"] for row in rows], [list(record.question.answers) for record in batch])
-        self.rows[split] += rows
+        so_far = self.rows[split]
+        so_far += rows
+        means = {
+            name: sum(row[name] for row in so_far) / max(1, len(so_far)) for name in ("em", "f1", "prec", "recall")
+        }
+        return {"name": f"{self._method}/{split}", "scores": means}
 
     def predict_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Answer a batch."""
@@ -329,6 +336,7 @@ class PragModule(LightningModule):
                 seconds = sum(row["seconds"] for row in rows) / max(1, len(rows))
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
                 write_results(self._results(split), self._config(), rows, values)
+                self.results[f"{method}/{split}"] = (rows, values)
             self.log_dict(
                 {f"{method}/{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
             )

@@ -90,7 +90,9 @@ class PragCLI(LightningCLI):
         if self._get(self.config_init, "trainer.logger") in (None, True) and self.subcommand in ("fit", "test"):
             method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
             run = f"{self.subcommand}{method}-{datetime.now():%Y%m%d-%H%M%S}"
-            kwargs["logger"] = TensorBoardLogger("logs", name=f"tensorboard/{self.datamodule.dataset}", version=run)
+            kwargs["logger"] = TensorBoardLogger(
+                "logs", name=f"tensorboard/{self.datamodule.dataset}", version=run, default_hp_metric=False
+            )
         elif self.subcommand not in ("fit", "test"):
             kwargs["logger"] = False
         return super().instantiate_trainer(**kwargs)

@@ -24,6 +24,7 @@ from prag_lightning.module import DTYPES, PragModule
 from prag_lightning.on_demand import OnDemand
 from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
 from prag_lightning.results import find_results, print_results
+from prag_lightning.summaries import Summaries
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 1,
@@ -53,7 +54,7 @@ class PragTrainer(Trainer):
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(PragProgressBar())
-        kwargs["callbacks"] = callbacks
+        kwargs["callbacks"] = [*callbacks, Summaries()]
         super().__init__(*args, **kwargs)
         if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
             kwargs["strategy"] = IndependentProcesses()

@@ -73,7 +73,8 @@ def write_files(
     """Write tensors and configuration of an adapter into a new directory; the same always give the same bytes, which
     PEFT's own writing of a configuration does not."""
     directory.mkdir(parents=True)
-    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
+    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
     save_file(tensors, directory / weights_file, metadata={"format": "pt"})
 
