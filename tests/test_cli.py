@@ -138,10 +138,10 @@ def test_tensorboard_shows_training_scores_and_predictions(config, tmp_path):
     assert min(first_losses) <= by_step[0].value <= max(first_losses)
     assert fit.Histograms("adapters/distance_from_base_weight")[0].histogram_value.num == 5
     assert fit.Histograms("adapters/last_loss")[0].histogram_value.min > 0
-    assert len(test.Scalars("prag/total/so_far/f1")) == 2
-    assert test.Scalars("prag/total/so_far/f1")[-1].value == pytest.approx(test.Scalars("prag/total/f1")[0].value)
-    assert test.Scalars("hparams/f1")[0].value == test.Scalars("prag/total/f1")[0].value
-    (table,) = test.Tensors("predictions/prag/total/text_summary")
+    assert len(test.Scalars("total/so_far/f1")) == 2
+    assert test.Scalars("total/so_far/f1")[-1].value == pytest.approx(test.Scalars("total/f1")[0].value)
+    assert test.Scalars("hparams/f1")[0].value == test.Scalars("total/f1")[0].value
+    (table,) = test.Tensors("predictions/total/text_summary")
     text = table.tensor_proto.string_val[0].decode()
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [f"| Question {i}?" for i in range(3)]
     assert "blue bird · grey stone" in text

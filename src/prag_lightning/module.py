@@ -301,7 +301,7 @@ class PragModule(LightningModule):
         means = {
             name: sum(row[name] for row in so_far) / max(1, len(so_far)) for name in ("em", "f1", "prec", "recall")
         }
-        return {"name": f"{self._method}/{split}", "scores": means}
+        return {"split": split, "scores": means}
 
     def predict_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Answer a batch."""
@@ -326,7 +326,6 @@ class PragModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all processes, write them and log the scores."""
-        method = self._method
         for split in self.splits:
             scores = self.scores[f"split {split}"]
             assert isinstance(scores, AnswerScores)
@@ -336,9 +335,9 @@ class PragModule(LightningModule):
                 seconds = sum(row["seconds"] for row in rows) / max(1, len(rows))
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
                 write_results(self._results(split), self._config(), rows, values)
-                self.results[f"{method}/{split}"] = (rows, values)
+                self.results[split] = (rows, values)
             self.log_dict(
-                {f"{method}/{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
+                {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
             )
 
     def on_test_end(self) -> None:

@@ -16,6 +16,24 @@ from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import Json
 
 PREDICTIONS_SHOWN = 50
+COMPARED_SETTINGS = (
+    "inference_method",
+    "model_name",
+    "objective",
+    "statement",
+    "merge",
+    "topk",
+    "adapters_from",
+    "adapter_format",
+    "augment_model",
+    "lora_rank",
+    "lora_alpha",
+    "learning_rate",
+    "num_train_epochs",
+    "dataset",
+    "with_cot",
+)
+"""What the HPARAMS tab has of an experiment's settings."""
 
 
 class Summaries(Callback):
@@ -33,7 +51,7 @@ class Summaries(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Take in a group's losses, and how far its adapters have moved."""
-        if not isinstance(outputs, Mapping):
+        if not outputs:
             return
         encoded: Sequence[EncodedPassage] = outputs["encoded"]
         start: LoraWeights = outputs["base_weight"]
@@ -66,7 +84,7 @@ class Summaries(Callback):
         """Write the scores of this process up to now."""
         logger = _logger(trainer)
         if logger is not None and isinstance(outputs, Mapping):
-            logger.log_metrics({f"{outputs['name']}/so_far/{k}": v for k, v in outputs["scores"].items()}, batch_idx)
+            logger.log_metrics({f"{outputs['split']}/so_far/{k}": v for k, v in outputs["scores"].items()}, batch_idx)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the first predictions, and the settings with their EM and F1 for the HPARAMS tab."""
@@ -76,12 +94,12 @@ class Summaries(Callback):
         if logger is None or not results:
             return
         metrics: dict[str, float] = {}
-        for name, (rows, scores) in results.items():
-            logger.experiment.add_text(f"predictions/{name}", predictions_table(rows[:PREDICTIONS_SHOWN]))
-            prefix = "hparams" if len(results) == 1 else f"hparams/{name.rpartition('/')[2]}"
+        for split, (rows, scores) in results.items():
+            logger.experiment.add_text(f"predictions/{split}", predictions_table(rows[:PREDICTIONS_SHOWN]))
+            prefix = "hparams" if len(results) == 1 else f"hparams/{split}"
             metrics |= {f"{prefix}/{score}": scores[score] for score in ("em", "f1")}
         settings = {**pl_module.hparams, **trainer.datamodule.hparams}  # type: ignore[attr-defined]
-        logger.log_hyperparams(settings, metrics)
+        logger.log_hyperparams({name: settings[name] for name in COMPARED_SETTINGS}, metrics)
 
 
 def predictions_table(rows: Sequence[Mapping[str, Json]]) -> str:
