@@ -255,6 +255,13 @@ def test_export_writes_what_prag_adds_as_one_peft_adapter(config, model_folder, 
     peft_model.add_weighted_adapter(["0", "1", "2"], [1.0] * 3, "all", combination_type="cat")
     peft_model.set_adapter("all")
     torch.testing.assert_close(peft_model(ids).logits, merged, atol=1e-5, rtol=1e-4)
+    assert prag("export", config, "--out", "filled", "--test_ids", "[0]", "--rank", "8") == 0
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    filled = PeftModel.from_pretrained(plain, "filled/total/0")
+    assert filled.peft_config["default"].r == 8
+    torch.testing.assert_close(filled(ids).logits, merged, atol=1e-5, rtol=1e-4)
+    assert prag("export", config, "--out", "small", "--rank", "4") == 2
+    assert "has rank 6" in capsys.readouterr().err
     assert prag("export", config, "--out", "merged", "--test_ids", "[7]") == 2
     assert "no question 7" in capsys.readouterr().err
 

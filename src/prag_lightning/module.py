@@ -359,7 +359,7 @@ class PragModule(LightningModule):
 
     # export
 
-    def export(self, out: Path, test_ids: Sequence[int] | None = None) -> Iterator[Path]:
+    def export(self, out: Path, test_ids: Sequence[int] | None = None, rank: int | None = None) -> Iterator[Path]:
         """Write each question's merged adapter as one PEFT directory; see `export_merged`."""
         self.configure_model()
         adapters = Adapters(self.open_library(create=False), self.merge)
@@ -368,7 +368,8 @@ class PragModule(LightningModule):
             scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
             return adapters.load(record.passages, record.question.test_id, scores)
 
-        return export_merged(self.data.records(self.model_name), merged, self.library.adapter_config, out, test_ids)
+        records = self.data.records(self.model_name)
+        return export_merged(records, merged, self.library.adapter_config, out, test_ids, rank)
 
     # Helpers
 

@@ -185,7 +185,12 @@ class PragTrainer(Trainer):
         model.configure_model()
 
     def export(
-        self, model: PragModule, datamodule: PragDataModule, out: str, test_ids: list[int] | None = None
+        self,
+        model: PragModule,
+        datamodule: PragDataModule,
+        out: str,
+        test_ids: list[int] | None = None,
+        rank: int | None = None,
     ) -> None:
         """Write the merged adapter of each question's passages as a PEFT directory, `{out}/{split}/{test_id}`.
 
@@ -194,9 +199,10 @@ class PragTrainer(Trainer):
             datamodule: The questions.
             out: A folder; what is there already is left alone.
             test_ids: Of the questions; unset means all.
+            rank: Fill adapters up to this rank with zeros, for serving engines that take 8, 16, … only.
         """
         self._attach(model, datamodule)
-        for path in model.export(Path(out), test_ids):
+        for path in model.export(Path(out), test_ids, rank):
             print(path)
 
     def report(self, model: PragModule, datamodule: PragDataModule) -> None:
