@@ -4,7 +4,7 @@ PYTHON ?= python3
 PRAG := $(VENV)/bin/prag
 DEMO := --config configs/demo.yaml
 
-.PHONY: demo test lint format bench clean-demo
+.PHONY: demo test lint format bench soak clean-demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ format: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.speed
 	test -z "$$PRAG_REAL_DATA" || $(VENV)/bin/python -m benchmarks.retrieval
+
+# Kills the stages 200 times and runs one for long; writes benchmarks/SOAK.md.
+soak: $(VENV)/.installed
+	$(VENV)/bin/python -m benchmarks.soak
 
 clean-demo:
 	rm -rf demo-out
