@@ -388,6 +388,37 @@ def test_missing_and_damaged_adapters_are_named(config, capsys, tmp_path):
     assert prag("test", config) == 0
 
 
+def test_check_names_what_is_damaged_missing_and_out_of_date(config, capsys, tmp_path):
+    assert prag("fit", config) == 0
+    assert prag("check", config) == 0
+    assert "5 adapters" in capsys.readouterr().out
+    recipe = tmp_path / "offline" / EXPERIMENT
+    flipped = recipe / "total/data_0/passage_0/adapter_model.safetensors"
+    content = bytearray(flipped.read_bytes())
+    content[-5] ^= 1
+    flipped.write_bytes(content)
+    header = (recipe / "total/data_1/passage_1/adapter_model.safetensors").resolve()
+    header.write_bytes((2**60).to_bytes(8, "little") + header.read_bytes()[8:])
+    edit(config, lambda records: records[2]["augment"][0].update(writer_rewrite="edited"))
+    capsys.readouterr()
+    for stage in ("test", "check"):
+        assert prag(stage, config) == {"test": 2, "check": 1}[stage]
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+    assert out.count("damaged: ") == 2
+    assert "its values have changed" in out
+    assert "missing: the adapter of 'sea'" in out
+    assert "out of date: " in out
+    assert "2 damaged, 1 missing, 1 out of date" in err
+    assert "--delete true" in err
+    assert prag("check", config, "--delete", "true") == 1
+    assert prag("fit", config) == 0
+    assert "3 of 5 passages to encode" in capsys.readouterr().out
+    assert prag("check", config) == 0
+    assert "1 of them of no passage" in capsys.readouterr().out
+    assert prag("test", config) == 0
+
+
 def test_help_explains_the_stages_and_their_settings(capsys):
     for arguments, words in ((["--help"], ["augment", "fit", "test", "predict"]), (["fit", "--help"], ["lora_rank"])):
         with pytest.raises(SystemExit) as caught:

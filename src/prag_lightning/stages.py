@@ -1,4 +1,4 @@
-"""The stages of the `prag` command: augment, fit, test, predict, ask, plan, export, report."""
+"""The stages of the `prag` command: augment, fit, test, predict, ask, plan, check, export, report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PragCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Methods of `PragTrainer`, and those of their arguments that are no options of the same name."""
-        stages = ("augment", "fit", "test", "predict", "ask", "plan", "export", "report")
+        stages = ("augment", "fit", "test", "predict", "ask", "plan", "check", "export", "report")
         own = {"ask": {"question", "json"}}
         return {stage: {"model", "datamodule"} | own.get(stage, set()) for stage in stages}
 

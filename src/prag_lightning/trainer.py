@@ -17,6 +17,7 @@ from prag_lightning.ask import Asker, answer_all, show_json, show_text
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.files import augment_dataset
 from prag_lightning.callbacks import PragProgressBar
+from prag_lightning.check import check_adapters
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
 from prag_lightning.llm import load_llm, short_name
@@ -176,6 +177,17 @@ class PragTrainer(Trainer):
             records = [replace(r, passages=tuple(known.get(p.passage, p) for p in r.passages)) for r in records]
             stages.append(plan_test(model.make_answerer(), records, datamodule.batch_size, measure=measure))
         print_plan(f"{len(records)} questions, {len(texts)} distinct passages, {datamodule.topk} a question", stages)
+
+    def check(self, model: PragModule, datamodule: PragDataModule, delete: bool = False) -> None:
+        """Look at every adapter of the experiment, and name those that are damaged, missing or out of date.
+
+        Args:
+            model: The experiment's.
+            datamodule: The experiment's.
+            delete: Delete the damaged ones, so that `prag fit` makes them anew.
+        """
+        self._attach(model, datamodule)
+        check_adapters(model.open_library(create=False), datamodule.records(model.model_name), delete=delete)
 
     def _attach(self, model: PragModule, data: PragDataModule) -> None:
         """Let model and data know this trainer, and load the LLM, outside of Lightning's loops."""

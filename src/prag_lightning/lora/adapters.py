@@ -6,12 +6,14 @@ import json
 import math
 import os
 import shutil
+import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import sweep, unfinished
@@ -21,6 +23,7 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
+_CHECKSUM = "crc32"
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
@@ -76,7 +79,44 @@ def write_files(
     values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    save_file(tensors, directory / weights_file, metadata={"format": "pt"})
+    (directory / weights_file).write_bytes(_serialised(tensors))
+
+
+def _serialised(tensors: dict[str, torch.Tensor]) -> bytes:
+    """A safetensors file that says what its values' checksum is. The library would write several entries of metadata in
+    any order; here the same tensors always give the same bytes."""
+    header, values = _parts(save(tensors))
+    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + values
+
+
+def _parts(file: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Header and values of a safetensors file."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    return json.loads(file[8:start]), memoryview(file)[start:]
+
+
+def _checksum(values: memoryview) -> str:
+    """CRC-32: quick enough to be looked at each time."""
+    return f"{zlib.crc32(values):08x}"
+
+
+def _deserialised(file: bytes) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ValueError: if it is none, or its values are not those that were written.
+    """
+    try:
+        tensors = load(file)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    header, values = _parts(file)
+    if header.get("__metadata__", {}).get(_CHECKSUM) not in (None, _checksum(values)):
+        raise ValueError("its values have changed since they were written")
+    return tensors
 
 
 def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -113,12 +153,12 @@ def read_directory(directory: Path, rank: int, alpha: int, weights_file: str = W
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-        tensors = load_file(weights_path)
+        tensors = _deserialised(weights_path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(
             "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=MEND) from error
     found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
     if found != (rank, alpha):

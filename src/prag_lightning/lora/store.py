@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -171,13 +171,22 @@ class AdapterStore:
             raise InputError(
                 f"no adapter for {passage}", where=str(self.root), mend="Run 'prag fit' with the same configuration"
             )
-        weights = self._read(directory)
+        weights = self.read(directory)
         self._cache[key] = weights
         if len(self._cache) > ADAPTERS_IN_MEMORY:
             self._cache.popitem(last=False)
         return weights
 
-    def _read(self, directory: Path) -> LoraWeights:
+    def directories(self) -> Iterator[Path]:
+        """Where adapters stand, whole or damaged."""
+        yield from sorted((self.root / self._folder).glob("[0-9a-f][0-9a-f]/*"))
+
+    def read(self, directory: Path) -> LoraWeights:
+        """Read the adapter of a directory.
+
+        Raises:
+            InputError: if it is missing, damaged, or of another rank or model.
+        """
         rank, alpha = self.config.r, self.config.lora_alpha
         if self.adapter_format != "int4":
             return read_adapter(directory, self.stack, rank, alpha)
@@ -189,6 +198,10 @@ class AdapterStore:
             raise InputError("the adapter holds values that are not finite", where=str(directory), mend=MEND)
         return weights
 
+    def place(self, split: str, test_id: int, pid: int) -> Path:
+        """The published place of a passage's adapter."""
+        return self.root / split / f"data_{test_id}" / f"passage_{pid}"
+
     def link(self, split: str, test_id: int, pid: int, key: str) -> None:
         """Let the published place `{split}/data_{did}/passage_{pid}` point to an adapter."""
-        replace_link(self.root / split / f"data_{test_id}" / f"passage_{pid}", self.directory(key))
+        replace_link(self.place(split, test_id, pid), self.directory(key))
