@@ -8,6 +8,7 @@ import traceback
 
 from prag_lightning.command_line import print_error
 from prag_lightning.errors import PragError
+from prag_lightning.hidden import hidden
 
 
 def main(args: list[str] | None = None) -> int:
@@ -19,7 +20,8 @@ def main(args: list[str] | None = None) -> int:
 
             run_data_command(args)
         else:
-            from prag_lightning.stages import run_stage
+            with hidden("matplotlib", "scipy"):
+                from prag_lightning.stages import run_stage
 
             run_stage(args)
     except PragError as error:

@@ -12,7 +12,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.files import augment_dataset
-from prag_lightning.callbacks import PragProgressBar
+from prag_lightning.callbacks import CostRecord, PragProgressBar
+from prag_lightning.costs import Cost, device_name, record_cost
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
 from prag_lightning.llm import load_llm
@@ -47,7 +48,7 @@ class PragTrainer(Trainer):
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(PragProgressBar())
-        kwargs["callbacks"] = callbacks
+        kwargs["callbacks"] = [*callbacks, CostRecord()]
         super().__init__(*args, **kwargs)
         if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
             kwargs["strategy"] = IndependentProcesses()
@@ -71,7 +72,13 @@ class PragTrainer(Trainer):
             made.append(self._augmenter(model, datamodule, folder))
             return SharedAugmenter(made[0], self.global_rank, self.world_size, self.strategy.barrier)
 
-        augment_dataset(datamodule, model.model_name, make_augmenter, write=self.is_global_zero)
+        try:
+            augment_dataset(datamodule, model.model_name, make_augmenter, write=self.is_global_zero)
+        finally:
+            device = "server" if datamodule.chat is not None else device_name(self.strategy.root_device)
+            for augmenter in made:
+                cost = Cost("augment", augmenter.passages, augmenter.seconds, device, self.world_size)
+                record_cost(datamodule.augment_folder(model.model_name), cost)
         self.strategy.barrier()
         for augmenter in made:
             augmenter.failures.report()
