@@ -18,7 +18,6 @@ from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
 from prag_lightning.llm import load_llm
 from prag_lightning.module import DTYPES, PragModule
-from prag_lightning.results import find_results, print_results
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 1,
@@ -128,6 +127,16 @@ class PragTrainer(Trainer):
         for path in model.export(Path(out), test_ids):
             print(path)
 
-    def report(self, model: PragModule, datamodule: PragDataModule) -> None:
-        """Print one table of all results of the model, by method and split."""
-        print_results(find_results(model.output_root))
+    def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> None:
+        """Print all results of the model, and write them as report.html and report.md: with intervals, the paper's
+        numbers, methods compared question by question, and costs.
+
+        Args:
+            model: Says where results are.
+            datamodule: Of no matter here: all data sets are reported.
+            out: The folder of the two files; unset means beside the results.
+        """
+        from prag_lightning.report.write import report
+
+        for path in report(model.output_root, model.output_root if out is None else Path(out)):
+            print(path)
