@@ -128,13 +128,12 @@ class PragTrainer(Trainer):
             print(path)
 
     def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> None:
-        """Print all results of the model, and write them as report.html and report.md: with intervals, the paper's
-        numbers, methods compared question by question, and costs.
+        """Print all results, and write them as a page with intervals, the paper's numbers, comparisons and costs.
 
         Args:
             model: Says where results are.
             datamodule: Of no matter here: all data sets are reported.
-            out: The folder of the two files; unset means beside the results.
+            out: A folder for report.html and report.md; unset means beside the results.
         """
         from prag_lightning.report.write import report
 

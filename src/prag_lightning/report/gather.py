@@ -219,7 +219,9 @@ def _reply(row: Json, where: str) -> Reply:
 def _experiments(path: str, results: Iterable[Result]) -> list[Experiment]:
     """The results of one folder, apart where settings that matter to both of two results differ."""
     groups: list[list[Result]] = []
-    for result in sorted(results, key=lambda result: (result.split != TOTAL, result.split, method_order(result.method))):
+    for result in sorted(
+        results, key=lambda result: (result.split != TOTAL, result.split, method_order(result.method))
+    ):
         fitting = (group for group in groups if all(_agree(result, other) for other in group))
         group = next(fitting, None)
         if group is None:
