@@ -14,8 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("augment", "fit", "test")
-_WITH_TIMES = ("journal-*.jsonl", "result.txt", "costs.jsonl")
+_WITH_TIMES = ("journal-*.jsonl", "result.txt")
 """Files that say how long something took."""
+_OF_RUNS = "costs.jsonl"
+"""Has a line a run, and so differs with the number of runs."""
 
 
 def command(stage: str, out: Path, questions: int) -> list[str]:
@@ -75,7 +77,8 @@ def differences(left: Path, right: Path) -> list[str]:
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
+    files = [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return [path for path in files if path.name != _OF_RUNS]
 
 
 def _content(path: Path, root: Path) -> object:

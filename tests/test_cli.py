@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli import main
+from prag_lightning.costs import read_costs
 from tiny_llm import save_random_llm
 
 ROOT = Path(__file__).parent.parent
@@ -168,6 +169,8 @@ def test_second_fit_encodes_only_what_is_missing_and_gives_the_same(config, tmp_
     shutil.rmtree(removed)
     assert prag("fit", config) == 0
     assert "1 of 5 passages to encode" in capsys.readouterr().out
+    costs = read_costs(tmp_path / "offline" / EXPERIMENT)
+    assert [(cost.stage, cost.passages, cost.device[:3]) for cost in costs] == [("fit", 5, "cpu"), ("fit", 1, "cpu")]
     again = {path: path.read_bytes() for path in adapter_files(tmp_path / "offline")}
     assert again.keys() == first.keys()
     shutil.rmtree(tmp_path / "offline")

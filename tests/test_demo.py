@@ -14,6 +14,7 @@ from prag_lightning.answer import generate
 from prag_lightning.augment import AugmentSettings, Failures, LLMAugmenter
 from prag_lightning.cli import main
 from prag_lightning.corpus import CorpusReader
+from prag_lightning.costs import read_costs
 from prag_lightning.files import Journal
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import read_adapter
@@ -59,6 +60,11 @@ def test_two_processes_augment_a_share_each_and_write_the_same(demo, tmp_path):
     assert (tmp_path / file).read_bytes() == (out / "aug" / file).read_bytes()
     lines = [len(path.read_text().splitlines()) for path in (tmp_path / file).parent.glob("journal-*.jsonl")]
     assert sorted(lines) == [QUESTIONS // 2, QUESTIONS // 2]
+    for folder, processes in ((tmp_path, 2), (out / "aug", 1)):
+        costs = read_costs((folder / file).parent)
+        assert [cost.processes for cost in costs] == [processes] * processes
+        assert sum(cost.passages for cost in costs) == QUESTIONS
+        assert all(cost.seconds > 0 for cost in costs)
 
 
 def test_augmented_file_has_the_published_format(demo):

@@ -1,13 +1,16 @@
-"""Lightning's progress, told in passages and questions."""
+"""What is told and kept of a run: its progress in passages and questions, and what encoding cost."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sized
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 
+from prag_lightning.costs import Cost, record_cost
+from prag_lightning.group_size import device_name
 from prag_lightning.progress import Progress
 
 
@@ -92,3 +95,36 @@ class PragProgressBar(ProgressBar):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the bar, leaving what was done readable."""
         self._close()
+
+
+class CostRecord(Callback):
+    """Appends what `fit` cost to the record beside the adapters, also when it is interrupted."""
+
+    def __init__(self) -> None:
+        self._passages, self._seconds, self._started = 0, 0.0, 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Look at the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Count a group, whose adapters are stored by now."""
+        self._passages += len(batch)
+        self._seconds += time.perf_counter() - self._started
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the line."""
+        self._record(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the line of what was done."""
+        self._record(trainer, pl_module)
+
+    def _record(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._passages:
+            device = device_name(trainer.strategy.root_device)
+            cost = Cost("fit", self._passages, self._seconds, device, trainer.world_size)
+            record_cost(pl_module.layout.adapters, cost)
+        self._passages, self._seconds = 0, 0.0

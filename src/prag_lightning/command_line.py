@@ -14,6 +14,7 @@ The stages, in order, each with the same configuration file:
   prag augment --config configs/demo.yaml   the LLM rewrites passages and asks itself questions about them
   prag fit     --config configs/demo.yaml   passages become adapters
   prag test    --config configs/demo.yaml   questions are answered and scored
+  prag report  --config configs/demo.yaml   all results as a table, and as a page with intervals and comparisons
   prag export  --config configs/demo.yaml --out FOLDER   a question's merged adapters, as PEFT loads them
   prag check   --config configs/demo.yaml   every adapter is looked at: damaged, missing or out of date
 And for a question of your own:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from prag_lightning.errors import InputError
@@ -14,6 +15,9 @@ from prag_lightning.files import write_json, write_text
 from prag_lightning.records import Json
 
 RESULT_FILE = "result.txt"
+MISSING = "–"
+"""Stands where there is no number."""
+_PERCENTAGES = ("em", "f1", "prec", "recall", "presence")
 _PREDICTION_KEYS = ("test_id", "question", "answer", "text", "eval_predict", "em", "f1", "prec", "recall")
 _METHOD_ORDER = ("vanilla", "icl", "prag", "prag-other", "combine", "combine-other")
 
@@ -37,7 +41,11 @@ def read_scores(directory: Path) -> dict[str, float]:
     """
     path = directory / RESULT_FILE
     scores = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError("the file is not text", where=str(path), mend="Run 'prag test' again") from error
+    for number, line in enumerate(text.splitlines(), 1):
         name, _, value = line.partition("\t")
         try:
             scores[name] = float(value)
@@ -61,10 +69,18 @@ def find_results(output_root: Path) -> list[Path]:
     return found
 
 
-def print_results(directories: Iterable[Path]) -> None:
-    """Print a table of results: a row a method and split, with the means over its questions."""
+def print_results(
+    directories: Iterable[Path], half_widths: Mapping[Path, Mapping[str, float]] | None = None, title: str = ""
+) -> None:
+    """Print a table of results: a row a method and split, with the means over its questions.
+
+    Args:
+        directories: Of the results.
+        half_widths: By directory and score, what to show after "±".
+        title: Stands above the table.
+    """
     rows = [(directory, read_scores(directory)) for directory in directories]
-    rows.sort(key=lambda row: (row[0].parent.parent, row[0].name, _place(row[0].parent.name), row[0].parent.name))
+    rows.sort(key=lambda row: (row[0].parent.parent, row[0].name, method_order(row[0].parent.name)))
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for heading in ("method", "split"):
         table.add_column(heading, no_wrap=True)
@@ -76,14 +92,31 @@ def print_results(directories: Iterable[Path]) -> None:
         if previous not in (None, group):
             table.add_section()
         previous = group
-        percentages = [f"{100 * scores[name]:.1f}" for name in ("em", "f1", "prec", "recall", "presence")]
-        seconds = f"{scores['seconds_per_question']:.3f}"
-        table.add_row(directory.parent.name, directory.name, f"{scores['questions']:.0f}", *percentages, seconds)
+        own_widths = (half_widths or {}).get(directory, {})
+        percentages = [_percent(scores.get(name), own_widths.get(name)) for name in _PERCENTAGES]
+        cells = [_number(scores.get("questions"), ".0f"), *percentages]
+        table.add_row(
+            escape(directory.parent.name),
+            escape(directory.name),
+            *cells,
+            _number(scores.get("seconds_per_question"), ".3f"),
+        )
     console = Console()
     if not console.is_terminal:
-        console.width = 100
+        console.width = 120
+    if title:
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
 
 
-def _place(method: str) -> int:
-    return _METHOD_ORDER.index(method) if method in _METHOD_ORDER else len(_METHOD_ORDER)
+def method_order(method: str) -> tuple[int, str]:
+    """Sorts methods as a person expects them: without passages first, both ways last."""
+    return (_METHOD_ORDER.index(method) if method in _METHOD_ORDER else len(_METHOD_ORDER), method)
+
+
+def _percent(value: float | None, half_width: float | None) -> str:
+    return _number(value, ".1f", 100) + ("" if half_width is None else f"±{100 * half_width:.1f}")
+
+
+def _number(value: float | None, form: str, factor: float = 1) -> str:
+    return MISSING if value is None else format(factor * value, form)

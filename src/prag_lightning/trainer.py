@@ -16,15 +16,16 @@ from prag_lightning.answer import uses_adapters
 from prag_lightning.ask import Asker, answer_all, show_json, show_text
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.files import augment_dataset
-from prag_lightning.callbacks import PragProgressBar
+from prag_lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.check import check_adapters
+from prag_lightning.costs import Cost, record_cost
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
+from prag_lightning.group_size import device_name
 from prag_lightning.llm import load_llm, short_name
 from prag_lightning.module import DTYPES, PragModule
 from prag_lightning.on_demand import OnDemand
 from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
-from prag_lightning.results import find_results, print_results
 from prag_lightning.summaries import Summaries
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -55,7 +56,7 @@ class PragTrainer(Trainer):
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(PragProgressBar())
-        kwargs["callbacks"] = [*callbacks, Summaries()]
+        kwargs["callbacks"] = [*callbacks, CostRecord(), Summaries()]
         super().__init__(*args, **kwargs)
         if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
             kwargs["strategy"] = IndependentProcesses()
@@ -79,7 +80,13 @@ class PragTrainer(Trainer):
             made.append(self._augmenter(model, datamodule, folder))
             return SharedAugmenter(made[0], self.global_rank, self.world_size, self.strategy.barrier)
 
-        augment_dataset(datamodule, model.model_name, make_augmenter, write=self.is_global_zero)
+        try:
+            augment_dataset(datamodule, model.model_name, make_augmenter, write=self.is_global_zero)
+        finally:
+            device = "server" if datamodule.chat is not None else device_name(self.strategy.root_device)
+            for augmenter in made:
+                cost = Cost("augment", augmenter.passages, augmenter.seconds, device, self.world_size)
+                record_cost(datamodule.augment_folder(model.model_name), cost)
         self.strategy.barrier()
         for augmenter in made:
             augmenter.failures.report()
@@ -217,6 +224,15 @@ class PragTrainer(Trainer):
         for path in model.export(Path(out), test_ids, rank):
             print(path)
 
-    def report(self, model: PragModule, datamodule: PragDataModule) -> None:
-        """Print one table of all results of the model, by method and split."""
-        print_results(find_results(model.output_root))
+    def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> None:
+        """Print all results, and write them as a page with intervals, the paper's numbers, comparisons and costs.
+
+        Args:
+            model: Says where results are.
+            datamodule: Of no matter here: all data sets are reported.
+            out: A folder for report.html and report.md; unset means beside the results.
+        """
+        from prag_lightning.report.write import report
+
+        for path in report(model.output_root, model.output_root if out is None else Path(out)):
+            print(path)

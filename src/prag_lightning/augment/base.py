@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -134,12 +135,15 @@ class JournalledAugmenter(ABC):
         settings: Attempts and sampling.
         journal: Finished passages of this and earlier runs.
         failures: Takes in what failed.
+
+    `passages` and `seconds` say how many it has written about, and how long that took.
     """
 
     def __init__(
         self, writer: Json, prompts: PromptTemplates, settings: AugmentSettings, journal: Journal, failures: Failures
     ) -> None:
         self.prompts, self.settings, self.journal, self.failures = prompts, settings, journal, failures
+        self.passages, self.seconds = 0, 0.0
         indecisive = ("extra_candidates", "augment_batch_size") + (() if settings.constrained else ("constrained",))
         indecisive += ("qa_per_passage",) if settings.qa_per_passage == QA_PAIRS else ()
         decisive = {name: value for name, value in asdict(settings).items() if name not in indecisive}
@@ -161,7 +165,11 @@ class JournalledAugmenter(ABC):
                 yield passage, from_entry(entry)
         if missing:
             with Progress("augment", len(missing), "passages") as progress:
+                started = time.perf_counter()
                 for finished in self._write(missing):
+                    now = time.perf_counter()
+                    self.passages, self.seconds = self.passages + len(finished), self.seconds + now - started
+                    started = now
                     entries = [self._entry(written) for written in finished]
                     self.journal.add(entry for entry, written in zip(entries, finished, strict=True) if written.final)
                     for entry in entries:

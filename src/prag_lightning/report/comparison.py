@@ -1,0 +1,122 @@
+"""Two methods on the same questions: which each gets right, by how much they differ, and where most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prag_lightning.report.gather import Experiment, Reply, Result
+from prag_lightning.report.statistics import Interval, mean_interval, sign_test
+
+EXAMPLES = 5
+"""Wins and losses that are shown of a comparison."""
+_PAIRS = (
+    ("prag", "icl"),
+    ("combine", "icl"),
+    ("combine", "prag"),
+    ("prag", "prag-other"),
+    ("prag", "vanilla"),
+    ("icl", "vanilla"),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The first method against the second, on the questions that both answered.
+
+    Args:
+        split: Of the data set.
+        first: The method that a positive difference is in favour of.
+        second: The other.
+        both: Questions that both get right (EM 1).
+        only_first: Questions that the first alone does.
+        only_second: Questions that the second alone does.
+        neither: Questions that none does.
+        unshared: Questions that one of them alone was asked, or under whose number the other has another text.
+        differences: Mean difference of EM and F1, with its interval.
+        p_value: Of the sign test on the questions that one alone gets right.
+        wins: The pairs of replies whose F1 differs most in favour of the first.
+        losses: Likewise of the second.
+    """
+
+    split: str
+    first: str
+    second: str
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    unshared: int
+    differences: dict[str, tuple[float, Interval | None]]
+    p_value: float
+    wins: tuple[tuple[Reply, Reply], ...]
+    losses: tuple[tuple[Reply, Reply], ...]
+
+    @property
+    def shared(self) -> int:
+        """Questions that it is about."""
+        return self.both + self.only_first + self.only_second + self.neither
+
+
+def comparisons(experiment: Experiment) -> list[Comparison]:
+    """What is worth comparing in an experiment, split by split; pairs without a question in common are left out."""
+    made = []
+    for split in experiment.splits:
+        by_method = {result.method: result for result in experiment.of_split(split)}
+        for first, second in _pairs(list(by_method)):
+            comparison = compare(by_method[first], by_method[second])
+            if comparison.shared:
+                made.append(comparison)
+    return made
+
+
+def _pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """The usual pairs, and every variant of a method beside the method itself."""
+    variants = [
+        (method, method.partition("-")[0])
+        for method in methods
+        if "-" in method and (method.partition("-")[0], method) not in _PAIRS
+    ]
+    return [pair for pair in (*_PAIRS, *variants) if set(pair) <= set(methods)]
+
+
+def compare(first: Result, second: Result) -> Comparison:
+    """Compare two results on the questions of the same number and the same text."""
+    other = {reply.test_id: reply for reply in second.replies}
+    pairs = [
+        (reply, other[reply.test_id])
+        for reply in first.replies
+        if reply.test_id in other and other[reply.test_id].question == reply.question
+    ]
+    right = [(ours.scores["em"] == 1, theirs.scores["em"] == 1) for ours, theirs in pairs]
+    only_first, only_second = right.count((True, False)), right.count((False, True))
+    numbers = {reply.test_id for result in (first, second) for reply in result.replies}
+    return Comparison(
+        first.split,
+        first.method,
+        second.method,
+        right.count((True, True)),
+        only_first,
+        only_second,
+        right.count((False, False)),
+        len(numbers) - len(pairs),
+        {score: _difference(pairs, score) for score in ("em", "f1")},
+        sign_test(only_first, only_second),
+        _most_different(pairs, 1),
+        _most_different(pairs, -1),
+    )
+
+
+def _difference(pairs: Sequence[tuple[Reply, Reply]], score: str) -> tuple[float, Interval | None]:
+    differences = [ours.scores[score] - theirs.scores[score] for ours, theirs in pairs]
+    return sum(differences) / max(1, len(differences)), mean_interval(differences)
+
+
+def _most_different(pairs: Sequence[tuple[Reply, Reply]], sign: int) -> tuple[tuple[Reply, Reply], ...]:
+    """The pairs whose F1 differs most one way; of equal ones, the first questions."""
+
+    def difference(pair: tuple[Reply, Reply]) -> float:
+        return sign * (pair[0].scores["f1"] - pair[1].scores["f1"])
+
+    different = [pair for pair in pairs if difference(pair) > 0]
+    return tuple(sorted(different, key=lambda pair: (-difference(pair), pair[0].test_id))[:EXAMPLES])
