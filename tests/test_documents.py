@@ -13,13 +13,28 @@ from prag_lightning.documents import cut
 TEXT = "Dr. Ada Lind lives in St. Gallen, e.g. in winter. She sells 3.5 kg of bread a day! Does she bake? She does. "
 
 
-@given(sentences=st.lists(st.sampled_from(TEXT.split(". ")[:-1]), min_size=1, max_size=60), words=st.integers(1, 60))
+SENTENCES = (
+    "Dr. Ada Lind lives in St. Gallen, e.g. in winter.",
+    "She sells 3.5 kg a day!",
+    "Does she bake?",
+    "She does.",
+)
+
+
+@given(sentences=st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=60), words=st.integers(5, 60))
 def test_passages_are_whole_sentences_of_about_the_length(sentences, words):
-    text = ". ".join(sentences) + "."
-    passages = cut(text, words)
-    assert " ".join(passages).split() == text.split()
-    longest = max(len(sentence.split()) for sentence in TEXT.split(". "))
-    assert all(len(passage.split()) <= words + 2 * longest for passage in passages)
+    passages = cut(" ".join(sentences), words)
+    assert " ".join(passages) == " ".join(sentences)
+    assert all(passage.endswith(tuple(SENTENCES)) for passage in passages)
+    longest = max(len(sentence.split()) for sentence in SENTENCES)
+    assert all(len(passage.split()) <= words + longest for passage in passages)
+
+
+@given(length=st.integers(1, 500), words=st.integers(1, 60))
+def test_text_without_full_stops_is_cut_between_words(length, words):
+    passages = cut("entry " * length, words)
+    assert " ".join(passages).split() == ["entry"] * length
+    assert all(len(passage.split()) <= 2 * words for passage in passages)
 
 
 @given(text=st.text(max_size=300))

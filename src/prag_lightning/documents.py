@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +97,11 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 
 def cut(text: str, words: int, language: str = "en") -> list[str]:
-    """Passages of about `words` words: whole sentences, gathered until the next would lead further from it."""
+    """Passages of about `words` words: whole sentences, gathered until the next would lead further from it. A sentence
+    of more than twice as many, such as a list or a log without full stops, is cut between words."""
     passages: list[str] = []
     gathered, length = "", 0
-    for sentence in sentencex.segment(language, text):
+    for sentence in _not_too_long(sentencex.segment(language, text), words):
         sentence = "\n".join(_HEADING.sub(r"\1.", line) for line in sentence.split("\n"))
         size = max(len(sentence.split()), sum(char >= _FIRST_CJK for char in sentence) // _CJK_CHARACTERS_A_WORD)
         if length and length + size - words > words - length:
@@ -108,6 +109,15 @@ def cut(text: str, words: int, language: str = "en") -> list[str]:
             gathered, length = "", 0
         gathered, length = gathered + sentence, length + size
     return [" ".join(passage.split()) for passage in (*passages, gathered) if passage.strip()]
+
+
+def _not_too_long(sentences: Iterable[str], words: int) -> Iterator[str]:
+    for sentence in sentences:
+        parts = sentence.split()
+        if len(parts) <= 2 * words:
+            yield sentence
+        else:
+            yield from (" ".join(parts[i : i + words]) + " " for i in range(0, len(parts), words))
 
 
 def _files(documents: Path) -> list[Path]:
