@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 import transformers
 from benchmarks import baselines
+from benchmarks.retrieval import peak_mb
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from prag_lightning.answer import generate
@@ -294,8 +294,7 @@ def fit(folder: Path, count: int) -> dict[str, Any]:
         for group in library.groups(library.missing(passages), GROUP_TOKENS["2M"]):
             library.encode(group)
         seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"passages": count, "seconds": seconds / count, "peak_mb": peak}
+    return {"passages": count, "seconds": seconds / count, "peak_mb": peak_mb()}
 
 
 def augment(folder: Path, rounds: int) -> list[dict[str, Any]]:

@@ -26,9 +26,10 @@ from prag_lightning.llm import LLM, load_llm, short_name
 from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat
-from prag_lightning.metrics import AnswerScores, Extraction, evaluate
+from prag_lightning.metrics import AnswerScores, Extraction
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.results import print_results, write_results
+from prag_lightning.split_answers import SplitAnswers
 
 if TYPE_CHECKING:
     from prag_lightning.trainer import PragTrainer
@@ -276,44 +277,37 @@ class PragModule(LightningModule):
         )
 
     def _start_answering(self) -> None:
-        data = self.data
         self.answerer = self.make_answerer()
-        self.splits = list(data.records(self.model_name))
-        self.rows: dict[str, list[Row]] = {split: [] for split in self.splits}
+        self.splits = [
+            (
+                split,
+                SplitAnswers(
+                    self.layout.results(self._method, split),
+                    self.global_rank,
+                    AnswerScores(self.data.with_cot, self.answer_extraction).to(self.device),
+                ),
+            )
+            for split in self.data.records(self.model_name)
+        ]
         self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
-        self.journals = {split: Journal(self._results(split), self.global_rank) for split in self.splits}
-        scores = {f"split {split}": AnswerScores(data.with_cot, self.answer_extraction) for split in self.splits}
-        self.scores = torch.nn.ModuleDict(scores).to(self.device)
 
     def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Answer a batch and score it against the gold answers; gives this process's scores up to now."""
-        split = self.splits[dataloader_idx]
-        rows = self._answer(batch, split)
-        for row, record in zip(rows, batch, strict=True):
-            aliases = list(record.question.answers)
-            row.update(evaluate(row["text"], aliases, self.data.with_cot, self.answer_extraction))
-            row["passages"] = [passage.passage for passage in record.passages]
-        scores = self.scores[f"split {split}"]
-        assert isinstance(scores, AnswerScores)
-        scores.update([row["text"] for row in rows], [list(record.question.answers) for record in batch])
-        so_far = self.rows[split]
-        so_far += rows
-        means = {
-            name: sum(row[name] for row in so_far) / max(1, len(so_far)) for name in ("em", "f1", "prec", "recall")
-        }
-        return {"split": split, "scores": means}
+        split, answers = self.splits[dataloader_idx]
+        answers.score(self._answer(batch, split, answers.journal), batch)
+        return {"split": split, "scores": answers.so_far()}
 
     def predict_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Answer a batch."""
-        split = self.splits[dataloader_idx]
-        rows = self._answer(batch, split)
-        self.rows[split] += rows
+        split, answers = self.splits[dataloader_idx]
+        rows = self._answer(batch, split, answers.journal)
+        answers.rows += rows
         return [row["text"] for row in rows]
 
-    def _answer(self, batch: list[AugmentedQuestion], split: str) -> list[Row]:
+    def _answer(self, batch: list[AugmentedQuestion], split: str, journal: Journal) -> list[Row]:
         encoded = [self._encoded_passages(record, split) for record in batch]
         scores = self.data.scores(batch, encoded) if self.merge == "score" and batch else ()
-        return self.answerer.answer(batch, self.journals[split], encoded, scores)
+        return self.answerer.answer(batch, journal, encoded, scores)
 
     def _encoded_passages(self, record: AugmentedQuestion, split: str) -> tuple[AugmentedPassage, ...]:
         """The passages whose adapters are merged: the question's own, or, as a control, those of one half the split
@@ -326,15 +320,12 @@ class PragModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all processes, write them and log the scores."""
-        for split in self.splits:
-            scores = self.scores[f"split {split}"]
-            assert isinstance(scores, AnswerScores)
-            values = {name: float(value) for name, value in scores.compute().items()}
-            rows = self._gathered_rows(split)
+        for split, answers in self.splits:
+            values, rows = answers.means(), self._gathered_rows(answers)
             if self.trainer.is_global_zero:
                 seconds = sum(row["seconds"] for row in rows) / max(1, len(rows))
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
-                write_results(self._results(split), self._config(), rows, values)
+                write_results(answers.directory, self._config(), rows, values)
                 self.results[split] = (rows, values)
             self.log_dict(
                 {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
@@ -343,19 +334,19 @@ class PragModule(LightningModule):
     def on_test_end(self) -> None:
         """Print the scores, below the progress."""
         if self.trainer.is_global_zero:
-            print_results([self._results(split) for split in self.splits])
+            print_results([answers.directory for _, answers in self.splits])
 
     def on_predict_epoch_end(self) -> None:
         """Gather the answers of all processes and write them."""
-        for split in self.splits:
-            rows = self._gathered_rows(split)
+        for _, answers in self.splits:
+            rows = self._gathered_rows(answers)
             if self.trainer.is_global_zero:
-                write_results(self._results(split), self._config(), rows, None)
+                write_results(answers.directory, self._config(), rows, None)
 
     def on_predict_end(self) -> None:
         """Say where the answers are."""
-        for split in self.splits:
-            self.print(f"Answers are in {self._results(split) / 'predict.json'}")
+        for _, answers in self.splits:
+            self.print(f"Answers are in {answers.directory / 'predict.json'}")
 
     # export
 
@@ -381,8 +372,8 @@ class PragModule(LightningModule):
         torch.distributed.all_gather_object(values, value)
         return cast(list[T], values)
 
-    def _gathered_rows(self, split: str) -> list[Row]:
-        rows = [row for share in self._gather(self.rows[split]) for row in share]
+    def _gathered_rows(self, answers: SplitAnswers) -> list[Row]:
+        rows = [row for share in self._gather(answers.rows) for row in share]
         return sorted(rows, key=lambda row: row["test_id"])
 
     @property
@@ -390,9 +381,6 @@ class PragModule(LightningModule):
         merge = self.merge if self.merge != "sum" and uses_adapters(self.inference_method) else None
         other = "other" if self.adapters_from == "other" else None
         return "-".join(filter(None, (self.inference_method, merge, other)))
-
-    def _results(self, split: str) -> Path:
-        return self.layout.results(self._method, split)
 
     def _config(self) -> dict[str, Json]:
         data = {k: asdict(v) if hasattr(v, "__dataclass_fields__") else v for k, v in self.data.hparams.items()}

@@ -1,0 +1,45 @@
+"""The answers to one split's questions as they come, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prag_lightning.answerer import Row
+from prag_lightning.files import Journal
+from prag_lightning.metrics import AnswerScores, evaluate
+from prag_lightning.records import AugmentedQuestion
+
+_RUNNING_SCORES = ("em", "f1", "prec", "recall")
+
+
+class SplitAnswers:
+    """What a process has answered of a split.
+
+    Args:
+        directory: Where the results go; the journal of answers stands there too.
+        rank: This process's number.
+        scores: Takes in the answers.
+    """
+
+    def __init__(self, directory: Path, rank: int, scores: AnswerScores) -> None:
+        self.directory, self.scores = directory, scores
+        self.journal = Journal(directory, rank)
+        self.rows: list[Row] = []
+
+    def score(self, rows: Sequence[Row], records: Sequence[AugmentedQuestion]) -> None:
+        """Add answers, scored against the gold answers of their questions."""
+        for row, record in zip(rows, records, strict=True):
+            answers = list(record.question.answers)
+            row.update(evaluate(row["text"], answers, self.scores.with_cot, self.scores.answer_extraction))
+            row["passages"] = [passage.passage for passage in record.passages]
+        self.scores.update([row["text"] for row in rows], [list(record.question.answers) for record in records])
+        self.rows += rows
+
+    def so_far(self) -> dict[str, float]:
+        """The means of this process's scores up to now."""
+        return {name: sum(row[name] for row in self.rows) / max(1, len(self.rows)) for name in _RUNNING_SCORES}
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes, when all have come here."""
+        return {name: float(value) for name, value in self.scores.compute().items()}
