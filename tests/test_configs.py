@@ -53,7 +53,29 @@ def test_paper_configuration_is_the_published_one(model, dataset, capsys, monkey
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_configurations_resolve(path, capsys, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    assert resolve(path, capsys)["model"]["objective"]
+    model = resolve(path, capsys)["model"]
+    assert model.get("init_args", model)["objective"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["direct", "cot"])
+def test_paper_warmup_is_the_published_one(model, kind, capsys, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    config = resolve(CONFIGS / f"paper/warmup/{model}_{kind}.yaml", capsys)
+    published = {"model_name": model, "lora_rank": 2, "lora_alpha": 32, "learning_rate": 3e-4, "block_size": 3000}
+    assert published.items() <= config["model"]["init_args"].items()
+    data = config["data"]["init_args"]
+    assert data["with_cot"] == (kind == "cot")
+    assert data["per_device_train_batch_size"] == config["trainer"]["max_epochs"] == 1
+    drawn = {
+        source["dataset"]: (source["first_row"], source["candidates"], source["rows"]) for source in data["sources"]
+    }
+    if kind == "cot":
+        assert drawn == {"2wikimultihopqa": (None, 1000, 300), "hotpotqa": (None, 1000, 300)}
+    else:
+        assert drawn == {"popqa": (1000, -1, 1000), "complexwebquestions": (1000, -1, 1000)}
+    assert {test["dataset"] for test in data["test_sets"]} == drawn.keys()
+    assert {test["sample"] for test in data["test_sets"]} == {300}
 
 
 def test_bases_come_before_what_builds_on_them(tmp_path):

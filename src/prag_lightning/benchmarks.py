@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,16 @@ def _plain_questions(path: Path, require_answers: bool) -> Iterator[Question]:
         answers = answers_from_json(row.get("answer"), where)
         if require_answers and not answers:
             raise InputError("no 'answer'", where=where, mend="Add one, or set data.require_answers to false")
-        yield Question(number, _text(row, "question", where), answers)
+        golden = row.get("golden_passages") or []
+        if not isinstance(golden, list) or not all(isinstance(text, str) for text in golden):
+            raise InputError("'golden_passages' is no list of texts", where=where)
+        yield Question(
+            number,
+            _text(row, "question", where),
+            answers,
+            golden_passages=tuple(golden),
+            golden_sentences=tuple(golden),
+        )
 
 
 def _hotpotqa(path: Path) -> Splits:
@@ -76,7 +85,7 @@ def _hotpotqa(path: Path) -> Splits:
                 (_text(row, "answer", f"{path}, row {number}"),),
                 _id(row, "_id"),
                 _text(row, "type", f"{path}, row {number}"),
-                _golden_passages(row, f"{path}, row {number}"),
+                *_golden(row, f"{path}, row {number}"),
             )
             for number, row in _rows(path)
         ]
@@ -99,7 +108,7 @@ def _2wikimultihopqa(path: Path) -> Splits:
                 tuple(dict.fromkeys(answers)),
                 _id(row, "_id"),
                 _text(row, "type", where),
-                _golden_passages(row, where),
+                *_golden(row, where),
             )
         )
     return _by_type(questions)
@@ -228,20 +237,28 @@ def _by_type(questions: list[Question]) -> Splits:
     return splits
 
 
-def _golden_passages(row: Mapping[str, Json], where: str) -> tuple[str, ...]:
-    """The texts of the contexts that `supporting_facts` names, in the order of the contexts.
+def _golden(row: Mapping[str, Json], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts of the contexts that `supporting_facts` names, in the order of the contexts, and of each the sentences
+    that it names.
 
     Sentences are joined by one space: HotpotQA's begin with it, 2WikiMultihopQA's do not.
     """
     try:
-        titles = {title for title, _ in row["supporting_facts"]}
-        return tuple(
-            " ".join(sentence.strip() for sentence in sentences if sentence.strip())
+        facts = {(title, number) for title, number in row["supporting_facts"]}
+        contexts = [
+            (title, list(enumerate(sentences)))
             for title, sentences in row["context"]
-            if title in titles
-        )
+            if any(title == named for named, _ in facts)
+        ]
+        passages = tuple(_joined(sentence for _, sentence in sentences) for _, sentences in contexts)
+        named = (_joined(s for number, s in sentences if (title, number) in facts) for title, sentences in contexts)
+        return passages, tuple(text for text in named if text)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("'context' or 'supporting_facts' is missing or malformed", where=where) from error
+
+
+def _joined(sentences: Iterable[str]) -> str:
+    return " ".join(sentence.strip() for sentence in sentences if sentence.strip())
 
 
 def _id(row: Mapping[str, Json], key: str) -> str | None:

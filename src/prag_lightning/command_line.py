@@ -17,6 +17,9 @@ The stages, in order, each with the same configuration file:
   prag report  --config configs/demo.yaml   all results as a table, and as a page with intervals and comparisons
   prag export  --config configs/demo.yaml --out FOLDER   a question's merged adapters, as PEFT loads them
   prag check   --config configs/demo.yaml   every adapter is looked at: damaged, missing or out of date
+A start for adapters that knows what answers look like, before fit:
+  prag warmup-data --config configs/warmup.yaml    draws its questions, none of which testing asks
+  prag fit         --config configs/warmup.yaml    trains it; --model.base_weight warmup then uses it
 And for a question of your own:
   prag ask     --config configs/demo.yaml "Where was Ada Lovelace born?"
 Before them:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
 
 _FLAGS = ("--config", "-c")
+WARMUP_STAGES = ("warmup-data", "fit")
 
 
 def with_bases(args: Sequence[str]) -> list[str]:
@@ -39,3 +41,29 @@ def _chain(path: Path, above: tuple[Path, ...]) -> list[Path]:
     for name in [base] if isinstance(base, str) else base:
         chain += _chain(path.parent / str(name), (*above, path.resolve()))
     return [*chain, path]
+
+
+def is_warmup(args: Sequence[str]) -> bool:
+    """Whether a command is one about a warm-up: its configuration gives the model by a class_path.
+
+    Args:
+        args: The command line, as `with_bases` gives it.
+
+    Raises:
+        InputError: for a stage that a warm-up does not have, or that only a warm-up has.
+    """
+    files = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+    models = [(path, read_yaml(path, "configuration", "").get("model")) for path in files]
+    described = [path for path, model in models if isinstance(model, dict) and "class_path" in model]
+    if described and args[0] not in WARMUP_STAGES:
+        raise InputError(
+            f"a warm-up has no stage {args[0]!r}",
+            where=str(described[-1]),
+            mend=f"It has {' and '.join(WARMUP_STAGES)}; for others give the experiment's own configuration, with "
+            "--model.base_weight warmup",
+        )
+    if files and not described and args[0] == "warmup-data":
+        raise InputError(
+            "the configuration describes no warm-up", where=str(files[-1]), mend="Give one like configs/warmup.yaml"
+        )
+    return bool(described) or args[:1] == ["warmup-data"]

@@ -109,7 +109,7 @@ class ExampleBuilder:
         ids = self._ids(pair.question, passages, answer)
         loss_from = 1
         if self.objective != "published":
-            loss_from = max(1, _common_prefix(ids, self._ids(pair.question, passages, None)))
+            loss_from = max(1, common_prefix(ids, self._ids(pair.question, passages, None)))
         teacher: tuple[int, ...] = ()
         if self.objective == "distill" and len(ids) <= self.block_size:
             teacher = tuple(self._ids(pair.question, (augmented.passage,), answer))
@@ -128,5 +128,6 @@ class ExampleBuilder:
         )
 
 
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
     return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

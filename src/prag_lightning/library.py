@@ -74,10 +74,13 @@ class AdapterLibrary:
     ) -> None:
         self.llm, self.builder, self.recipe = llm, builder, recipe
         config = self.adapter_config(recipe.lora_rank)
-        self.base_weight, base_hash = base_weight(layout.base_weight, llm.stack, config, create=create)
+        made_here = create and layout.trained_base is None
+        self.base_weight, base_hash = base_weight(layout.base_weight, llm.stack, config, create=made_here)
         decisive = [llm.fingerprint, base_hash, builder.fingerprint, asdict(recipe)]
         recipe_hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-        self.store = AdapterStore(layout.adapters, llm.stack, config, self.base_weight, recipe_hash, adapter_format)
+        self.store = AdapterStore(
+            layout.adapters, llm.stack, config, self.base_weight, base_hash, recipe_hash, adapter_format
+        )
         if create:
             self.store.recover()
         self.failed: dict[str, str] = {}

@@ -23,6 +23,8 @@ MODEL_IDS = {
     "llama3-8b-instruct": "meta-llama/Meta-Llama-3-8B-Instruct",
 }
 """The published short names of models; any other name is a path or a hub id."""
+DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+"""The LLM's precision by the trainer's; float32 for any other."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 Extraction = Literal["paper", "full"]
 
-_COT_MARK = "the answer is"
+COT_MARK = "the answer is"
 _CLASS_ANSWERS = frozenset({"yes", "no", "noanswer"})
 _SENTENCE_END = re.compile(
     r"(?<!\b[A-Za-z])(?<!\b(?:St|Mt|Dr|Mr|Ms|Jr|Sr|vs))(?<!\b(?:Mrs|Gen))\.(?=\s+[A-Z\"'(]|\s*$)"
@@ -31,8 +31,8 @@ def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "
             first line and cuts it where a sentence ends: at a full stop before white space and a capital, or at the
             end, that does not follow a single letter or a title such as "St" ("No." ends a sentence: it is an answer).
     """
-    if with_cot and _COT_MARK in text:
-        text = text.split(_COT_MARK, 1)[1]
+    if with_cot and COT_MARK in text:
+        text = text.split(COT_MARK, 1)[1]
     text = text.strip()
     if extraction == "full":
         return _SENTENCE_END.split(text.split("\n", 1)[0], maxsplit=1)[0].strip()

@@ -20,23 +20,23 @@ from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement
 from prag_lightning.export import export_merged
 from prag_lightning.files import Journal, safe_name
-from prag_lightning.layout import Layout
+from prag_lightning.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.library import AdapterLibrary, Unencoded
-from prag_lightning.llm import LLM, load_llm, short_name
+from prag_lightning.llm import DTYPES, LLM, load_llm, short_name
 from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
-from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat
+from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, adapter_hash
 from prag_lightning.metrics import AnswerScores, Extraction
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.results import print_results, write_results
 from prag_lightning.split_answers import SplitAnswers
+from prag_lightning.warmup.questions import check_base_weight
 
 if TYPE_CHECKING:
     from prag_lightning.trainer import PragTrainer
 
 T = TypeVar("T")
 _NAMED_FAILURES = 10
-DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 class PragModule(LightningModule):
@@ -66,7 +66,10 @@ class PragModule(LightningModule):
         adapter_format: How adapters are stored: float32 (published), bfloat16 (half), or int4 (an eighth: the
             difference from base_weight at four bits a value; PEFT loads it after prag export).
         target_modules: Linear layers that carry adapters.
+        base_weight: The adapter that every passage starts from: unset means a random one, always the same; warmup is
+            what a warm-up has trained, under warmup_root; anything else is a PEFT directory.
         offline_root: Root of the adapters.
+        warmup_root: Root of warm-ups.
         output_root: Root of the results.
         trust_remote_code: Run code that comes with the model.
     """
@@ -90,7 +93,9 @@ class PragModule(LightningModule):
         adapters_from: Literal["own", "other"] = "own",
         adapter_format: AdapterFormat = "float32",
         target_modules: Sequence[str] = DEFAULT_TARGETS,
+        base_weight: str | None = None,
         offline_root: str = "checkpoints/offline",
+        warmup_root: str = "checkpoints/warmup",
         output_root: str = "logs/output",
         trust_remote_code: bool = False,
     ) -> None:
@@ -120,6 +125,7 @@ class PragModule(LightningModule):
         self.merge, self.adapters_from = merge, adapters_from
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
         self.offline_root, self.output_root = Path(offline_root), Path(output_root)
+        self.base_weight, self.warmup_root = base_weight, Path(warmup_root)
         self._library: AdapterLibrary | None = None
 
     # The LLM and the adapter store
@@ -146,7 +152,16 @@ class PragModule(LightningModule):
             self.recipe,
             self.data.with_cot,
             self.objective if self.statement == "none" else f"{self.objective}+{self.statement}",
+            self._trained_base(),
         )
+
+    def _trained_base(self) -> TrainedBase | None:
+        if self.base_weight is None:
+            return None
+        directory = Path(self.base_weight)
+        if self.base_weight == "warmup":
+            directory = warmup_directory(self.warmup_root, short_name(self.model_name), self.data.with_cot)
+        return TrainedBase(directory, adapter_hash(directory))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the frozen LLM out of Lightning's checkpoints: what `fit` makes are adapters."""
@@ -253,7 +268,15 @@ class PragModule(LightningModule):
         return cast("PragTrainer", self.trainer).on_demand(self, self.data).passages(questions)
 
     def on_test_start(self) -> None:
-        """Open what answering needs."""
+        """Open what answering needs.
+
+        Raises:
+            InputError: if a trained `base_weight` has learnt from one of the questions.
+        """
+        if self.layout.trained_base is not None and uses_adapters(self.inference_method):
+            records = self.data.records(self.model_name).values()
+            asked = (record.question.question for split in records for record in split)
+            check_base_weight(self.layout.trained_base.directory, asked)
         self._start_answering()
 
     def on_predict_start(self) -> None:

@@ -40,6 +40,7 @@ class Question:
         qid: The dataset's own id, if it has one.
         type: The dataset's own question type, if it has one.
         golden_passages: The passages that the dataset names as sufficient, if it does.
+        golden_sentences: Of those passages, the sentences that the dataset names, a text a passage.
     """
 
     test_id: int
@@ -48,6 +49,7 @@ class Question:
     qid: str | None = None
     type: str | None = None
     golden_passages: tuple[str, ...] = ()
+    golden_sentences: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

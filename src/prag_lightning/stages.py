@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from datetime import datetime
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from transformers.utils.logging import disable_progress_bar
 
-from prag_lightning.command_line import DESCRIPTION, HelpFormatter, OneLineErrors
-from prag_lightning.config_files import with_bases
+from prag_lightning.command_line import DESCRIPTION
+from prag_lightning.config_files import is_warmup, with_bases
 from prag_lightning.datamodule import PragDataModule
-from prag_lightning.errors import Terminated
+from prag_lightning.errors import PragError, Terminated
+from prag_lightning.lightning_cli import SaveConfigWithLogs, StageCLI
 from prag_lightning.module import PragModule
 from prag_lightning.trainer import TRAINER_DEFAULTS, PragTrainer
 
@@ -34,20 +32,7 @@ _QUIET = (
 )
 
 
-class _Parser(OneLineErrors, LightningArgumentParser):
-    """Lightning's parser, with errors of one line."""
-
-
-class _SaveConfigWithLogs(SaveConfigCallback):
-    """Keeps the resolved configuration beside a run's logs; a run without logs leaves nothing behind."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write it, if there is a place for it."""
-        if trainer.logger is not None:
-            super().setup(trainer, pl_module, stage)
-
-
-class PragCLI(LightningCLI):
+class PragCLI(StageCLI):
     """LightningCLI with the method's stages as subcommands."""
 
     @staticmethod
@@ -65,43 +50,19 @@ class PragCLI(LightningCLI):
             self._subcommand_method_arguments["ask"] += ["question", "json"]
         return parser
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """As Lightning's, with errors of one line."""
-        kwargs |= {"dump_header": ["prag-lightning"], "formatter_class": HelpFormatter}
-        parser = _Parser(**kwargs)
-        parser.add_argument(
-            "-c", "--config", action="config", help="A configuration file; later ones override earlier ones."
-        )
-        parser.add_argument(
-            "--base",
-            type=list[str] | str | None,
-            help="In a configuration file: files that it builds on, relative to it.",
-        )
-        return parser
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Show the method's own settings before the trainer's many."""
-        parser.usage = "%(prog)s --config FILE [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE]"
-        groups: list[Any] = parser._action_groups  # type: ignore[assignment]
-        groups.sort(key=lambda group: "Trainer" in str(group.title))
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Give a run one TensorBoard directory under logs/, named so that a person knows it."""
-        if self._get(self.config_init, "trainer.logger") in (None, True) and self.subcommand in ("fit", "test"):
-            method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
-            run = f"{self.subcommand}{method}-{datetime.now():%Y%m%d-%H%M%S}"
-            kwargs["logger"] = TensorBoardLogger(
-                "logs", name=f"tensorboard/{self.datamodule.dataset}", version=run, default_hp_metric=False
-            )
-        elif self.subcommand not in ("fit", "test"):
-            kwargs["logger"] = False
-        return super().instantiate_trainer(**kwargs)
+    def logged_run(self) -> tuple[str, str] | None:
+        """Encoding and answering are logged, the latter under its method's name."""
+        if self.subcommand not in ("fit", "test"):
+            return None
+        method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
+        return self.datamodule.dataset, f"{self.subcommand}{method}"
 
 
 def run_stage(args: list[str]) -> None:
     """Do what a command line asks for.
 
     Raises:
+        PragError: whatever the stage raises.
         Terminated: after SIGTERM.
     """
     for message in _QUIET:
@@ -109,18 +70,48 @@ def run_stage(args: list[str]) -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    args = with_bases(args)
     try:
-        PragCLI(
-            PragModule,
-            PragDataModule,
-            trainer_class=PragTrainer,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=42,
-            auto_configure_optimizers=False,
-            save_config_callback=_SaveConfigWithLogs,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "prag", "description": DESCRIPTION},
-            args=with_bases(args),
-        )
+        if is_warmup(args):
+            _run_warmup(args)
+        else:
+            PragCLI(
+                PragModule,
+                PragDataModule,
+                trainer_class=PragTrainer,
+                trainer_defaults=TRAINER_DEFAULTS,
+                **_shared(args),
+            )
     except SIGTERMException as error:
         raise Terminated from error
+    except ValueError as error:
+        if isinstance(error.__cause__, PragError):  # jsonargparse wraps what a class given by class_path raises
+            raise error.__cause__ from None
+        raise
+
+
+def _shared(args: list[str]) -> dict[str, Any]:
+    return {
+        "seed_everything_default": 42,
+        "auto_configure_optimizers": False,
+        "save_config_callback": SaveConfigWithLogs,
+        "save_config_kwargs": {"overwrite": True},
+        "parser_kwargs": {"prog": "prag", "description": DESCRIPTION},
+        "args": args,
+    }
+
+
+def _run_warmup(args: list[str]) -> None:
+    from prag_lightning.warmup import WarmupDataModule, WarmupModule
+    from prag_lightning.warmup.cli import WarmupCLI
+    from prag_lightning.warmup.trainer import WARMUP_TRAINER_DEFAULTS, WarmupTrainer
+
+    WarmupCLI(
+        WarmupModule,
+        WarmupDataModule,
+        trainer_class=WarmupTrainer,
+        trainer_defaults=WARMUP_TRAINER_DEFAULTS,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        **_shared([args[0].replace("-", "_"), *args[1:]]),
+    )

@@ -25,6 +25,7 @@ COMPARED_SETTINGS = (
     "topk",
     "adapters_from",
     "adapter_format",
+    "base_weight",
     "augment_model",
     "lora_rank",
     "lora_alpha",

@@ -22,8 +22,8 @@ from prag_lightning.costs import Cost, record_cost
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.files import Journal
 from prag_lightning.group_size import device_name
-from prag_lightning.llm import load_llm, short_name
-from prag_lightning.module import DTYPES, PragModule
+from prag_lightning.llm import DTYPES, load_llm, short_name
+from prag_lightning.module import PragModule
 from prag_lightning.on_demand import OnDemand
 from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
 from prag_lightning.summaries import Summaries

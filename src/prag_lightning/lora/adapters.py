@@ -7,7 +7,9 @@ import math
 import os
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
 _CHECKSUM = "crc32"
+_BASE = "base_weight"
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
@@ -32,9 +35,9 @@ def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
     generator = torch.Generator().manual_seed(seed)
     weights: LoraWeights = {}
     for name, (a_shape, b_shape) in stack.shapes(rank).items():
-        lora_a = torch.empty(a_shape)
+        lora_a = torch.empty(a_shape, dtype=torch.float32)
         torch.nn.init.kaiming_uniform_(lora_a, a=math.sqrt(5), generator=generator)
-        weights[name] = (lora_a, torch.zeros(b_shape))
+        weights[name] = (lora_a, torch.zeros(b_shape, dtype=torch.float32))
     return weights
 
 
@@ -51,16 +54,31 @@ def lora_config(model_name: str, rank: int, alpha: int, targets: tuple[str, ...]
     )
 
 
-def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> None:
+def write_adapter(
+    directory: Path,
+    weights: LoraWeights,
+    config: LoraConfig,
+    base_hash: str = "",
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write an adapter directory that `PeftModel.from_pretrained` loads; it appears whole or not at all.
 
     One that is already there is left as it is: whoever wrote it wrote the same.
+
+    Args:
+        directory: Its place.
+        weights: A `[r, d_in]` and B `[d_out, r]` a module.
+        config: PEFT's configuration of it.
+        base_hash: Of the `base_weight` that it grew from; empty for one that grew from none.
+        notes: Texts of further files, by name.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     sweep(directory.parent, directory.name)
     beside = unfinished(directory)
     try:
-        write_files(beside, named_tensors(weights), config)
+        write_files(beside, named_tensors(weights), config, base_hash=base_hash)
+        for name, text in notes.items():
+            (beside / name).write_text(text, encoding="utf-8")
         try:
             beside.rename(directory)
         except OSError:
@@ -71,7 +89,11 @@ def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> 
 
 
 def write_files(
-    directory: Path, tensors: dict[str, torch.Tensor], config: LoraConfig, weights_file: str = WEIGHTS_FILE
+    directory: Path,
+    tensors: dict[str, torch.Tensor],
+    config: LoraConfig,
+    weights_file: str = WEIGHTS_FILE,
+    base_hash: str = "",
 ) -> None:
     """Write tensors and configuration of an adapter into a new directory; the same always give the same bytes, which
     PEFT's own writing of a configuration does not."""
@@ -79,14 +101,16 @@ def write_files(
     values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    (directory / weights_file).write_bytes(_serialised(tensors))
+    (directory / weights_file).write_bytes(_serialised(tensors, base_hash))
 
 
-def _serialised(tensors: dict[str, torch.Tensor]) -> bytes:
-    """A safetensors file that says what its values' checksum is. The library would write several entries of metadata in
-    any order; here the same tensors always give the same bytes."""
+def _serialised(tensors: dict[str, torch.Tensor], base_hash: str) -> bytes:
+    """A safetensors file that says what its values' checksum is, and which `base_weight` they grew from. The library
+    would write several entries of metadata in any order; here the same tensors always give the same bytes."""
     header, values = _parts(save(tensors))
     header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values)}
+    if base_hash:
+        header["__metadata__"][_BASE] = base_hash
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + values
@@ -103,8 +127,8 @@ def _checksum(values: memoryview) -> str:
     return f"{zlib.crc32(values):08x}"
 
 
-def _deserialised(file: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
+def _deserialised(file: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
 
     Raises:
         ValueError: if it is none, or its values are not those that were written.
@@ -114,9 +138,10 @@ def _deserialised(file: bytes) -> dict[str, torch.Tensor]:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     header, values = _parts(file)
-    if header.get("__metadata__", {}).get(_CHECKSUM) not in (None, _checksum(values)):
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    if metadata.get(_CHECKSUM) not in (None, _checksum(values)):
         raise ValueError("its values have changed since they were written")
-    return tensors
+    return tensors, metadata
 
 
 def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -133,27 +158,37 @@ def is_adapter(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
     return (directory / weights_file).is_file() and (directory / CONFIG_FILE).is_file()
 
 
-def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> LoraWeights:
+def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, base_hash: str = "") -> LoraWeights:
     """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
 
     Raises:
-        InputError: if a file is missing or broken, or rank, alpha, modules or shapes are not the ones asked for, or a
-            value is not finite.
+        InputError: if a file is missing or broken, or rank, alpha, modules, shapes or `base_weight` are not the ones
+            asked for, or a value is not finite.
     """
-    tensors = read_directory(directory, rank, alpha)
+    tensors = read_directory(directory, rank, alpha, base_hash=base_hash)
     return _check(tensors, stack.shapes(rank), str(directory / WEIGHTS_FILE))
 
 
-def read_directory(directory: Path, rank: int, alpha: int, weights_file: str = WEIGHTS_FILE) -> dict[str, torch.Tensor]:
+def read_directory(
+    directory: Path, rank: int, alpha: int, weights_file: str = WEIGHTS_FILE, base_hash: str = ""
+) -> dict[str, torch.Tensor]:
     """The tensors of an adapter directory, on the CPU.
 
+    Args:
+        directory: Of the adapter.
+        rank: That it is to have.
+        alpha: That it is to have.
+        weights_file: Where its tensors are.
+        base_hash: Of the `base_weight` that it is to have grown from; empty for any. One that does not say, as PEFT
+            writes them, is taken.
+
     Raises:
-        InputError: if a file is missing or broken, or rank or alpha are not the ones asked for.
+        InputError: if a file is missing or broken, or rank, alpha or `base_weight` are not the ones asked for.
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-        tensors = _deserialised(weights_path.read_bytes())
+        tensors, metadata = _deserialised(weights_path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(
             "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
@@ -166,6 +201,13 @@ def read_directory(directory: Path, rank: int, alpha: int, weights_file: str = W
             f"the adapter has rank {found[0]} and alpha {found[1]}, not {rank} and {alpha}",
             where=str(config_path),
             mend="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
+        )
+    grown_from = metadata.get(_BASE, "")
+    if base_hash and grown_from and grown_from != base_hash:
+        raise InputError(
+            f"the adapter grew from base_weight {grown_from[:8]}, not {base_hash[:8]}: adapters of two are not merged",
+            where=str(weights_path),
+            mend=MEND,
         )
     return tensors
 

@@ -40,7 +40,7 @@ ADAPTERS_IN_MEMORY = 256
 
 
 def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create: bool) -> tuple[LoraWeights, str]:
-    """The adapter that every passage starts from, and its hash (hex SHA-256 of its file).
+    """The adapter that every passage starts from, and its hash; see `adapter_hash`.
 
     Args:
         directory: Where it stands, or shall stand.
@@ -55,8 +55,23 @@ def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create
         if not create:
             raise InputError("base_weight is missing", where=str(directory), mend="Run 'prag fit', which makes it")
         write_adapter(directory, random_adapter(stack, config.r, seed=0), config)
-    weights = read_adapter(directory, stack, config.r, config.lora_alpha)
-    return weights, hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
+    return read_adapter(directory, stack, config.r, config.lora_alpha), adapter_hash(directory)
+
+
+def adapter_hash(directory: Path) -> str:
+    """Hex SHA-256 of an adapter's weights, as they stand in its file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    try:
+        return hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"no base_weight: {error.strerror}",
+            where=str(directory / WEIGHTS_FILE),
+            mend="Train it with 'prag fit --config configs/warmup.yaml', or set model.base_weight to a PEFT directory",
+        ) from error
 
 
 class AdapterStore:
@@ -67,6 +82,7 @@ class AdapterStore:
         stack: The model's places for adapters.
         config: PEFT's configuration that they are saved with.
         base_weight: The adapter that each started from.
+        base_hash: Its hash, which each says that it grew from.
         adapter_format: How they are stored; each format has a folder of its own.
         recipe_hash: Of everything that decides an adapter's weights beside the passage; part of each key, so that
             adapters of two recipes are never taken for each other.
@@ -78,11 +94,12 @@ class AdapterStore:
         stack: LoraStack,
         config: LoraConfig,
         base_weight: LoraWeights,
+        base_hash: str,
         recipe_hash: str,
         adapter_format: AdapterFormat = "float32",
     ) -> None:
         self.root, self.stack, self.config, self.recipe_hash = root, stack, config, recipe_hash
-        self.base_weight, self.adapter_format = base_weight, adapter_format
+        self.base_weight, self.base_hash, self.adapter_format = base_weight, base_hash, adapter_format
         self._folder = "adapters" if adapter_format == "float32" else f"adapters-{adapter_format}"
         self._file = COMPACT_FILE if adapter_format == "int4" else WEIGHTS_FILE
         self._cache: OrderedDict[str, LoraWeights] = OrderedDict()
@@ -147,11 +164,12 @@ class AdapterStore:
 
     def _write(self, directory: Path, weights: LoraWeights) -> None:
         if self.adapter_format == "int4":
-            write_files(directory, compress(weights, self.base_weight), self.config, COMPACT_FILE)
+            compact = compress(weights, self.base_weight)
+            write_files(directory, compact, self.config, COMPACT_FILE, self.base_hash)
         else:
             dtype = torch.bfloat16 if self.adapter_format == "bfloat16" else torch.float32
             stored = {name: (lora_a.to(dtype), lora_b.to(dtype)) for name, (lora_a, lora_b) in weights.items()}
-            write_files(directory, named_tensors(stored), self.config)
+            write_files(directory, named_tensors(stored), self.config, base_hash=self.base_hash)
 
     def load(self, key: str, passage: str) -> LoraWeights:
         """Read an adapter, or take it from memory.
@@ -185,13 +203,14 @@ class AdapterStore:
         """Read the adapter of a directory.
 
         Raises:
-            InputError: if it is missing, damaged, or of another rank or model.
+            InputError: if it is missing, damaged, or of another rank, model or `base_weight`.
         """
         rank, alpha = self.config.r, self.config.lora_alpha
         if self.adapter_format != "int4":
-            return read_adapter(directory, self.stack, rank, alpha)
+            return read_adapter(directory, self.stack, rank, alpha, self.base_hash)
         try:
-            weights = expand(read_directory(directory, rank, alpha, COMPACT_FILE), self.base_weight)
+            compact = read_directory(directory, rank, alpha, COMPACT_FILE, self.base_hash)
+            weights = expand(compact, self.base_weight)
         except (KeyError, ValueError) as error:
             raise InputError(f"the adapter is of another model: {error}", where=str(directory), mend=MEND) from error
         if not all_finite(weights):

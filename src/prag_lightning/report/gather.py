@@ -28,6 +28,7 @@ _OF_ADAPTERS = (
     "statement",
     "adapter_format",
     "target_modules",
+    "base_weight",
 )
 _TOLERANCE = 1e-4
 

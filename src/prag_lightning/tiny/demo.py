@@ -9,12 +9,13 @@ from pathlib import Path
 
 from prag_lightning.files import write_text
 from prag_lightning.records import Passage
-from prag_lightning.tiny.reasoning import ReasonedQuestion, bridge_question, comparison_question
+from prag_lightning.tiny.reasoning import ReasonedQuestion, bridge_question, comparison_question, single_question
 from prag_lightning.tiny.world import Entity, World
 
 SEED = 22
 CORPUS_SIZE = 2400
 SPLIT_SIZES = {"single": 300, "bridge": 100, "comparison": 100}
+WARMUP_SIZES = {"single": 1000, "bridge": 600}
 _CONFUSABLES = 2
 """Entities with names alike that the corpus holds for each entity that is asked about, but for bridge questions: these
 name one entity only, and its like would take the place of the other's passage among the first three."""
@@ -48,13 +49,35 @@ def make_demo(seed: int = SEED) -> Demo:
 
 
 def write_demo(folder: Path, seed: int = SEED) -> None:
-    """Write `questions/{split}.json` and `corpus.tsv` under `folder`."""
+    """Write `questions/{split}.json`, `warmup/{split}.json` and `corpus.tsv` under `folder`."""
     demo = make_demo(seed)
     for split, asked in demo.questions.items():
         lines = [json.dumps({"question": question, "answer": answer}) for question, answer in asked]
         write_text(folder / "questions" / f"{split}.json", "[\n" + ",\n".join(lines) + "\n]\n")
+    for split, asked_before in make_warmup(seed).items():
+        lines = [json.dumps(row) for row in asked_before]
+        write_text(folder / "warmup" / f"{split}.json", "[\n" + ",\n".join(lines) + "\n]\n")
     rows = [f"{passage.id}\t{passage.text}\t{passage.title}\n" for passage in demo.passages]
     write_text(folder / "corpus.tsv", "id\ttext\ttitle\n" + "".join(rows))
+
+
+def make_warmup(seed: int = SEED) -> dict[str, list[dict[str, str | list[str]]]]:
+    """Questions for a warm-up, about entities whose names are on training's side, in the wordings of QA pairs: so a
+    warm-up sees neither the demo's entities nor its wordings. Those of two hops have their passages."""
+    world = World(seed, demo=False)
+    single = [single_question(world, "qa") for _ in range(WARMUP_SIZES["single"])]
+    bridge = [bridge_question(world, "qa") for _ in range(WARMUP_SIZES["bridge"])]
+    return {
+        "single": [{"question": asked.question, "answer": asked.answer} for asked in single],
+        "bridge": [
+            {
+                "question": asked.question,
+                "answer": asked.answer,
+                "golden_passages": [world.passage(entity) for entity in asked.entities],
+            }
+            for asked in bridge
+        ],
+    }
 
 
 def _single_questions(world: World, count: int, taken: dict[str, Entity]) -> list[tuple[str, str]]:
