@@ -372,11 +372,15 @@ def test_testing_what_a_warmup_has_learnt_is_refused(experiment, tmp_path, capsy
             "0 questions",
         ),
         ("fit", "warmup.yaml", ["--data.validation_rows=20"], "20 rows, and 20 are for validation"),
+        ("fit", "warmup.yaml", ["--model.warmup_root=torn"], "the unfinished warm-up cannot be read"),
         ("fit", "toy.yaml", ["--model.base_weight=nowhere"], "no base_weight: No such file"),
         ("fit", "toy.yaml", ["--model.base_weight=warmup", "--model.lora_rank=4"], "rank 2 and alpha 32, not 4"),
     ],
 )
 def test_mistakes_are_named(experiment, tmp_path, capsys, stage, file, overrides, message):
+    torn = tmp_path / "torn/lora_base_weight/random/direct.unfinished"
+    torn.mkdir(parents=True)
+    (torn / "last.ckpt").write_bytes(b"PK torn")
     assert prag(stage, tmp_path / file, *overrides) == 2
     error = capsys.readouterr().err
     assert error.startswith("prag: error: ")

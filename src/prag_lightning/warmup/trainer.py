@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -125,7 +126,17 @@ class WarmupTrainer(Trainer):
             _check_settings(state, settings)
         elif self.is_global_zero:
             write_json(state / CONFIG_FILE, settings)
-        return state / "last.ckpt"
+        path = state / "last.ckpt"
+        if path.exists():
+            try:
+                torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, UnpicklingError) as error:
+                raise InputError(
+                    f"the state of the unfinished warm-up cannot be read: {error}",
+                    where=str(path),
+                    mend="Delete it to begin anew",
+                ) from error
+        return path
 
     def _settings(self, model: WarmupModule, data: WarmupDataModule) -> dict[str, Json]:
         """All that decides the adapter, but for the LLM's weights."""
