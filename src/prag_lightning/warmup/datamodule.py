@@ -67,22 +67,18 @@ class WarmupDataModule(LightningDataModule):
         seed: int = 42,
     ) -> None:
         super().__init__()
-        at_least_one = {
-            "per_device_train_batch_size": per_device_train_batch_size,
-            "augment_batch_size": augment_batch_size,
-            "max_new_tokens": max_new_tokens,
-        }
-        for name, value in {**at_least_one, "validation_rows": validation_rows}.items():
-            least = int(name in at_least_one)
+        for name, value, least in (
+            ("validation_rows", validation_rows, 0),
+            ("per_device_train_batch_size", per_device_train_batch_size, 1),
+            ("augment_batch_size", augment_batch_size, 1),
+            ("max_new_tokens", max_new_tokens, 1),
+        ):
             if value < least:
                 raise InputError(f"{name} is {value}", where=f"data.{name}", mend=f"Give {least} or more")
-        names = [source.name for source in sources]
-        if not names or len(set(names)) < len(names):
-            raise InputError(
-                "two sources have the same name" if names else "there are no sources",
-                where="data.sources",
-                mend="Give each another dataset or data_type" if names else "Name the datasets to learn from",
-            )
+        if not sources:
+            raise InputError("there are no sources", where="data.sources", mend="Name the datasets to learn from")
+        if len({source.name for source in sources}) < len(sources):
+            raise InputError("two sources are the same", where="data.sources", mend="Set another dataset or data_type")
         self.sources, self.test_sets, self.with_cot = sources, test_sets, with_cot
         self.augment_model, self.rows_root = augment_model, Path(rows_root)
         self.prompt_templates = PromptTemplates.load(prompts)
