@@ -24,7 +24,7 @@ class SplitAnswers:
 
     def __init__(self, directory: Path, rank: int, scores: AnswerScores) -> None:
         self.directory, self.scores = directory, scores
-        self.journal = Journal(directory, rank)
+        self.journal = Journal(directory, rank, {"text": str, "seconds": int | float})
         self.rows: list[Row] = []
 
     def score(self, rows: Sequence[Row], records: Sequence[AugmentedQuestion]) -> None:

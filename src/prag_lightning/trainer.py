@@ -93,7 +93,7 @@ class PragTrainer(Trainer):
         self.strategy.teardown()
 
     def _augmenter(self, model: PragModule, data: PragDataModule, folder: Path) -> JournalledAugmenter:
-        journal = Journal(folder, self.global_rank)
+        journal = Journal(folder, self.global_rank, {"passage": str})
         failures = Failures(folder / f"failed-replies-{self.global_rank}.jsonl")
         if data.chat is not None:
             name = data.chat.model or str(data.augment_model)

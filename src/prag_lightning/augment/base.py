@@ -197,7 +197,9 @@ def from_entry(entry: dict[str, Any]) -> AugmentedPassage | None:
     """The augmented passage of a journal's entry, if it did not fail."""
     if "qa" not in entry:
         return None
-    where = "the journal of augmentation"
+    where = f"the journal of augmentation, passage {entry['passage'][:60]!r}"
+    if not isinstance(entry["qa"], list) or not isinstance(entry.get("rewrite"), str):
+        raise InputError("'qa' or 'rewrite' is damaged", where=where, mend="Delete its line")
     return AugmentedPassage(
-        str(entry["passage"]), str(entry["rewrite"]), tuple(QAPair.from_json(pair, where) for pair in entry["qa"])
+        entry["passage"], entry["rewrite"], tuple(QAPair.from_json(pair, where) for pair in entry["qa"])
     )
