@@ -23,7 +23,9 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
-_CHECKSUM = "crc32"
+_CHECKSUM, _KEY = "crc32", "key"
+_LARGEST_HEADER = 2**20
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
@@ -71,22 +73,26 @@ def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> 
 
 
 def write_files(
-    directory: Path, tensors: dict[str, torch.Tensor], config: LoraConfig, weights_file: str = WEIGHTS_FILE
+    directory: Path,
+    tensors: dict[str, torch.Tensor],
+    config: LoraConfig,
+    weights_file: str = WEIGHTS_FILE,
+    key: str = "",
 ) -> None:
     """Write tensors and configuration of an adapter into a new directory; the same always give the same bytes, which
-    PEFT's own writing of a configuration does not."""
+    PEFT's own writing of a configuration does not. `key` says in the file what the adapter is of."""
     directory.mkdir(parents=True)
     values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    (directory / weights_file).write_bytes(_serialised(tensors))
+    (directory / weights_file).write_bytes(_serialised(tensors, key))
 
 
-def _serialised(tensors: dict[str, torch.Tensor]) -> bytes:
-    """A safetensors file that says what its values' checksum is. The library would write several entries of metadata in
-    any order; here the same tensors always give the same bytes."""
+def _serialised(tensors: dict[str, torch.Tensor], key: str) -> bytes:
+    """A safetensors file that says what its values' checksum is, and what it is of. The library would write several
+    entries of metadata in any order; here the same tensors always give the same bytes."""
     header, values = _parts(save(tensors))
-    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values)}
+    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values)} | ({_KEY: key} if key else {})
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + values
@@ -103,20 +109,35 @@ def _checksum(values: memoryview) -> str:
     return f"{zlib.crc32(values):08x}"
 
 
-def _deserialised(file: bytes) -> dict[str, torch.Tensor]:
+def _deserialised(file: bytes, key: str) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        ValueError: if it is none, or its values are not those that were written.
+        ValueError: if it is none, its values are not those that were written, or it is of another key.
     """
     try:
         tensors = load(file)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(str(error)) from error
     header, values = _parts(file)
-    if header.get("__metadata__", {}).get(_CHECKSUM) not in (None, _checksum(values)):
+    metadata = header.get("__metadata__", {})
+    if metadata.get(_CHECKSUM) not in (None, _checksum(values)):
         raise ValueError("its values have changed since they were written")
+    if metadata.get(_KEY) not in (None, key):
+        raise ValueError("it is of another passage, recipe or model, and was copied here")
     return tensors
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file's content.
+
+    Raises:
+        ValueError: if it is larger than what it should hold, so that it is not read.
+    """
+    with path.open("rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise ValueError(f"{path.name} has {size:,} bytes, and an adapter of this rank no more than {most:,}")
+        return file.read()
 
 
 def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -133,32 +154,58 @@ def is_adapter(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
     return (directory / weights_file).is_file() and (directory / CONFIG_FILE).is_file()
 
 
-def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int) -> LoraWeights:
+def is_whole(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
+    """Whether both files of an adapter stand in `directory` and are as long as they should be: told by the header, so
+    that a file which was cut short is found without reading its values."""
+    try:
+        json.loads(_read(directory / CONFIG_FILE, _LARGEST_HEADER))
+        with (directory / weights_file).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LARGEST_HEADER)))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return bool(os.fstat(file.fileno()).st_size == 8 + length + max(ends))
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, key: str = "") -> LoraWeights:
     """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
 
     Raises:
         InputError: if a file is missing or broken, or rank, alpha, modules or shapes are not the ones asked for, or a
             value is not finite.
     """
-    tensors = read_directory(directory, rank, alpha)
-    return _check(tensors, stack.shapes(rank), str(directory / WEIGHTS_FILE))
+    shapes = stack.shapes(rank)
+    parameters = sum(rows * columns for pair in shapes.values() for rows, columns in pair)
+    tensors = read_directory(directory, rank, alpha, parameters, key=key)
+    return _check(tensors, shapes, str(directory / WEIGHTS_FILE))
 
 
-def read_directory(directory: Path, rank: int, alpha: int, weights_file: str = WEIGHTS_FILE) -> dict[str, torch.Tensor]:
+def read_directory(
+    directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, key: str = ""
+) -> dict[str, torch.Tensor]:
     """The tensors of an adapter directory, on the CPU.
 
+    Args:
+        directory: Of the adapter.
+        rank: That it should have.
+        alpha: That it should have.
+        parameters: How many it should have: a file that is far too large for them is not read.
+        weights_file: The tensors' file.
+        key: What it should be of.
+
     Raises:
-        InputError: if a file is missing or broken, or rank or alpha are not the ones asked for.
+        InputError: if a file is missing or broken, or of another key, rank or alpha than is asked for.
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        tensors = _deserialised(weights_path.read_bytes())
+        config = json.loads(_read(config_path, _LARGEST_HEADER))
+        tensors = _deserialised(_read(weights_path, _LARGEST_HEADER + 8 * parameters), key)
     except FileNotFoundError as error:
         raise InputError(
             "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=MEND) from error
     found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
     if found != (rank, alpha):
@@ -188,6 +235,8 @@ def _check(
             if tensor is None or tuple(tensor.shape) != shape:
                 was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
                 raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=MEND)
+            if tensor.dtype not in _DTYPES:
+                raise InputError(f"{key} holds {tensor.dtype}, not numbers of a model", where=where, mend=MEND)
             pair.append(tensor)
         weights[name] = (pair[0], pair[1])
     if not all_finite(weights):

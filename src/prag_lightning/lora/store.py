@@ -20,6 +20,7 @@ from prag_lightning.lora.adapters import (
     WEIGHTS_FILE,
     all_finite,
     is_adapter,
+    is_whole,
     named_tensors,
     random_adapter,
     read_adapter,
@@ -98,13 +99,16 @@ class AdapterStore:
     @property
     def bytes_each(self) -> int:
         """What an adapter takes on disk, without its small configuration file."""
-        parameters = sum(tensor.numel() for pair in self.base_weight.values() for tensor in pair)
         halves = {"float32": 8, "bfloat16": 4, "int4": 1}[self.adapter_format]
-        return parameters * halves // 2
+        return self._parameters * halves // 2
+
+    @property
+    def _parameters(self) -> int:
+        return sum(tensor.numel() for pair in self.base_weight.values() for tensor in pair)
 
     def __contains__(self, key: str) -> bool:
-        """Whether an adapter has been stored."""
-        return is_adapter(self.directory(key), self._file)
+        """Whether an adapter has been stored, and is not cut short."""
+        return is_whole(self.directory(key), self._file)
 
     def save_all(self, adapters: Mapping[str, LoraWeights]) -> None:
         """Store a group's adapters by their keys.
@@ -141,17 +145,19 @@ class AdapterStore:
             try:
                 directory.rename(place)
             except OSError:
-                if not is_adapter(place, self._file):
-                    raise
+                if not is_whole(place, self._file):
+                    shutil.rmtree(place, ignore_errors=True)
+                    directory.rename(place)
         shutil.rmtree(group, ignore_errors=True)
 
     def _write(self, directory: Path, weights: LoraWeights) -> None:
         if self.adapter_format == "int4":
-            write_files(directory, compress(weights, self.base_weight), self.config, COMPACT_FILE)
+            tensors = compress(weights, self.base_weight)
         else:
             dtype = torch.bfloat16 if self.adapter_format == "bfloat16" else torch.float32
             stored = {name: (lora_a.to(dtype), lora_b.to(dtype)) for name, (lora_a, lora_b) in weights.items()}
-            write_files(directory, named_tensors(stored), self.config)
+            tensors = named_tensors(stored)
+        write_files(directory, tensors, self.config, self._file, _key_of(directory))
 
     def load(self, key: str, passage: str) -> LoraWeights:
         """Read an adapter, or take it from memory.
@@ -188,10 +194,12 @@ class AdapterStore:
             InputError: if it is missing, damaged, or of another rank or model.
         """
         rank, alpha = self.config.r, self.config.lora_alpha
+        key = _key_of(directory)
         if self.adapter_format != "int4":
-            return read_adapter(directory, self.stack, rank, alpha)
+            return read_adapter(directory, self.stack, rank, alpha, key)
         try:
-            weights = expand(read_directory(directory, rank, alpha, COMPACT_FILE), self.base_weight)
+            tensors = read_directory(directory, rank, alpha, self._parameters, COMPACT_FILE, key)
+            weights = expand(tensors, self.base_weight)
         except (KeyError, ValueError) as error:
             raise InputError(f"the adapter is of another model: {error}", where=str(directory), mend=MEND) from error
         if not all_finite(weights):
@@ -205,3 +213,9 @@ class AdapterStore:
     def link(self, split: str, test_id: int, pid: int, key: str) -> None:
         """Let the published place `{split}/data_{did}/passage_{pid}` point to an adapter."""
         replace_link(self.place(split, test_id, pid), self.directory(key))
+
+
+def _key_of(directory: Path) -> str:
+    """What an adapter's place has of its key: it stands in the file too, so that one which was copied to the place of
+    another is told."""
+    return directory.parent.name + directory.name
