@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,11 @@ from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.tiny.world import World
 
 HERE = Path(__file__).parent
-QUESTIONS, KILLS_A_STAGE, CHAINS = 24, 5, 2
+QUESTIONS, KILLS_A_STAGE, CHAINS = 16, 5, 2
 POINTS = 20
 """Of the curves of memory and open files."""
+MOST_GROWTH = 0.05
+"""Of memory, after the first tenth of a stage, in which buffers grow to their sizes."""
 
 
 def main() -> None:
@@ -54,6 +57,9 @@ def main() -> None:
     write_text(HERE / "SOAK.md", report(results, options.pieces))
     if results["differences"]:
         sys.exit(f"{len(results['differences'])} files differ after kills, such as {results['differences'][0]}")
+    for stage, (memory, files) in growth(results["curve"]).items():
+        if memory > MOST_GROWTH or files > 0:
+            sys.exit(f"{stage}: memory grew by {memory:.1%} and open files by {files}")
 
 
 def kill(kills: int, minutes: float, seed: int) -> dict[str, Any]:
@@ -102,6 +108,16 @@ def soak(pieces: int) -> list[dict[str, Any]]:
     return curve
 
 
+def growth(curve: Sequence[dict[str, Any]]) -> dict[str, tuple[float, int]]:
+    """By stage, the share by which memory has grown since the first tenth of it, and by how many the open files."""
+    grown = {}
+    for stage in dict.fromkeys(point["stage"] for point in curve[1:]):
+        points = [point for point in curve if point["stage"] == stage]
+        early, late = points[len(points) // 10], points[-1]
+        grown[stage] = (late["mb"] / early["mb"] - 1, late["files"] - early["files"])
+    return grown
+
+
 def _now(stage: str, done: int) -> dict[str, Any]:
     gc.collect()
     process = psutil.Process()
@@ -114,6 +130,9 @@ def report(results: dict[str, Any], pieces: int) -> str:
     kills = "".join(f"| `prag {stage}` | {count} |\n" for stage, count in results["kills"].items())
     total, differ = sum(results["kills"].values()), results["differences"]
     verdict = "every file was the same" if not differ else f"{len(differ)} files differed, such as {differ[0]}"
+    grown = "; ".join(
+        f"{stage}: {memory:+.1%} and {n:+d} files" for stage, (memory, n) in growth(results["curve"]).items()
+    )
     curve = "".join(f"| {p['stage']} | {p['done']:,} | {p['mb']:,.0f} | {p['files']} |\n" for p in results["curve"])
     return f"""# Killed and run for long
 
@@ -130,7 +149,8 @@ run, byte by byte but for recorded times: {verdict}.
 {kills}
 ## Run for long
 
-{pieces:,} passages encoded and {pieces:,} questions answered with prag-tiny in one process.
+{pieces:,} passages encoded and {pieces:,} questions answered with prag-tiny in one process. Growth from the end of a
+stage's first tenth to its end: {grown}.
 
 | stage | done | memory, MB | open files |
 |---|---:|---:|---:|

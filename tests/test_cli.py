@@ -269,7 +269,7 @@ def test_export_writes_what_prag_adds_as_one_peft_adapter(config, model_folder, 
     assert "no question 7" in capsys.readouterr().err
 
 
-def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, monkeypatch):
+def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "aug/popqa/llama3.2-1b-instruct"
     folder.mkdir(parents=True)
@@ -279,7 +279,10 @@ def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, m
     arguments += ["--data.augment_root=aug", f"--data.prompts={ROOT / 'configs/prompts/default.yaml'}"]
     arguments += ["--model.block_size=400"]
     assert main(["fit", *arguments]) == 0
-    assert main(["test", *arguments, "--model.inference_method=combine", "--model.max_new_tokens=4"]) == 0
+    arguments += ["--model.inference_method=combine", "--model.max_new_tokens=4"]
+    assert main(["test", *arguments]) == 1
+    assert "leaves no room for 4 more in the model's context of 512" in capsys.readouterr().err
+    assert main(["test", *arguments, "--data.topk=1"]) == 0
     results = tmp_path / "logs/output/model/rank=2_alpha=32/popqa/lr=0.0003_epoch=2_direct"
     assert (results / "aug_model=llama3.2-1b-instruct/combine/total/predict.json").is_file()
 

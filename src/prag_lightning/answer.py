@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from prag_lightning.errors import PragError
 from prag_lightning.llm import LLM
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
@@ -29,7 +31,13 @@ def uses_adapters(method: str) -> bool:
     return method in ("prag", "combine")
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Unanswered:
+    """Why a prompt was not continued."""
+
+    reason: str
+
+
 def generate(
     llm: LLM,
     prompts: Sequence[Sequence[int]],
@@ -51,7 +59,36 @@ def generate(
 
     Returns:
         The continuations as text, without special tokens.
+
+    Raises:
+        PragError: if a prompt cannot be continued; see `generate_each`.
     """
+    texts = []
+    for text in generate_each(
+        llm, prompts, max_new_tokens, adapters=adapters, scaling=scaling, logits_processors=logits_processors
+    ):
+        if isinstance(text, Unanswered):
+            raise PragError(f"a prompt cannot be continued: {text.reason}")
+        texts.append(text)
+    return texts
+
+
+@torch.inference_mode()
+def generate_each(
+    llm: LLM,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    adapters: Sequence[LoraWeights] | None = None,
+    scaling: float = 1.0,
+    logits_processors: Sequence[LogitsProcessor] = (),
+) -> list[str | Unanswered]:
+    """As `generate`, but a prompt that is empty, leaves no room in the model's context, or meets scores that are not
+    finite costs its own row alone."""
+    refused = {row: reason for row, prompt in enumerate(prompts) if (reason := unfit(llm, prompt, max_new_tokens))}
+    if len(refused) == len(prompts):
+        return [Unanswered(reason) for reason in refused.values()]
+    prompts = [[llm.pad_id] if row in refused else prompt for row, prompt in enumerate(prompts)]
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), llm.pad_id)
     mask = torch.zeros_like(ids)
@@ -60,6 +97,7 @@ def generate(
         mask[row, longest - len(prompt) :] = 1
     if adapters is not None:
         llm.stack.set(stack(adapters, llm.device), scaling)
+    finite = _FiniteScores()
     try:
         output = llm.model.generate(  # type: ignore[operator]
             input_ids=ids.to(llm.device),
@@ -71,9 +109,39 @@ def generate(
             top_p=None,
             repetition_penalty=None,
             pad_token_id=llm.pad_id,
-            logits_processor=LogitsProcessorList(logits_processors),
+            logits_processor=LogitsProcessorList([finite, *logits_processors]),
         )
     finally:
         llm.stack.clear()
     texts: list[str] = llm.tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
-    return texts
+    refused |= dict.fromkeys(finite.broken_rows() - refused.keys(), "the model's scores are not finite")
+    return [Unanswered(refused[row]) if row in refused else text for row, text in enumerate(texts)]
+
+
+def unfit(llm: LLM, prompt: Sequence[int], max_new_tokens: int) -> str:
+    """Why a prompt cannot be continued by so many tokens; empty if it can."""
+    if not prompt:
+        return "its prompt is empty"
+    if len(prompt) + max_new_tokens > llm.context:
+        return (
+            f"its prompt of {len(prompt)} tokens leaves no room for {max_new_tokens} more in the model's context of "
+            f"{llm.context}"
+        )
+    return ""
+
+
+class _FiniteScores(LogitsProcessor):
+    """Leaves the scores as they are, and remembers the rows in which one was infinite or no number."""
+
+    def __init__(self) -> None:
+        self._broken: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores `[N, V]`, as they came."""
+        broken = ~scores.amax(dim=-1).isfinite()
+        self._broken = broken if self._broken is None else self._broken | broken
+        return scores
+
+    def broken_rows(self) -> set[int]:
+        """The rows that have met such a score."""
+        return set() if self._broken is None else set(self._broken.nonzero().flatten().tolist())

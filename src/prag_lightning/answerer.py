@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prag_lightning.answer import InferenceMethod, generate, uses_adapters, uses_passages
+from prag_lightning.answer import InferenceMethod, Unanswered, generate_each, uses_adapters, uses_passages
+from prag_lightning.errors import PragError
 from prag_lightning.files import Journal
 from prag_lightning.library import AdapterLibrary
 from prag_lightning.llm import LLM
@@ -86,7 +87,8 @@ class Answerer:
         encoded: Sequence[Sequence[AugmentedPassage]] | None = None,
         scores: Sequence[Sequence[float]] = (),
     ) -> list[Row]:
-        """Rows of `predict.json`, unscored, with the seconds that each took.
+        """Rows of `predict.json`, unscored, with the seconds that each took; that of a question which cannot be
+        answered has the reason under `unanswered` in place of these.
 
         Args:
             batch: Questions with their passages.
@@ -99,14 +101,20 @@ class Answerer:
         prompts = [self._prompt(record) for record in batch]
         keys = [self._key(*decisive) for decisive in zip(prompts, encoded, scores, strict=True)]
         missing = [i for i, key in enumerate(keys) if journal.get(key) is None]
+        replies: dict[str, str | Unanswered] = {}
         if missing:
             started = time.perf_counter()
-            texts = self.texts([batch[i] for i in missing], [encoded[i] for i in missing], [scores[i] for i in missing])
+            found = self.replies(
+                [batch[i] for i in missing], [encoded[i] for i in missing], [scores[i] for i in missing]
+            )
+            replies = dict(zip((keys[i] for i in missing), found, strict=True))
             seconds = (time.perf_counter() - started) / len(missing)
             journal.add(
-                {"key": keys[i], "text": text, "seconds": seconds} for i, text in zip(missing, texts, strict=True)
+                {"key": key, "text": reply, "seconds": seconds}
+                for key, reply in replies.items()
+                if isinstance(reply, str)
             )
-        return [_row(record, journal.get(key)) for record, key in zip(batch, keys, strict=True)]
+        return [_row(record, journal.get(key) or replies[key]) for record, key in zip(batch, keys, strict=True)]
 
     def texts(
         self,
@@ -114,16 +122,45 @@ class Answerer:
         encoded: Sequence[Sequence[AugmentedPassage]],
         scores: Sequence[Sequence[float]],
     ) -> list[str]:
-        """The LLM's replies to questions; for the arguments see `answer`."""
+        """The LLM's replies to questions; for the arguments see `answer`.
+
+        Raises:
+            PragError: if one cannot be answered.
+        """
+        texts = []
+        for record, reply in zip(batch, self.replies(batch, encoded, scores), strict=True):
+            if isinstance(reply, Unanswered):
+                raise PragError(f"the question cannot be answered: {reply.reason}", where=record.question.question)
+            texts.append(reply)
+        return texts
+
+    def replies(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+    ) -> list[str | Unanswered]:
+        """As `texts`, but a question that cannot be answered has the reason in place of a reply."""
+        hopeless = [self._without_adapter(passages) for passages in encoded]
+        able = [i for i, reason in enumerate(hopeless) if reason is None]
         merged, scaling = None, 1.0
         if self._adapters is not None:
-            merged = [
-                self._adapters.load(passages, record.question.test_id, of_passages)
-                for record, passages, of_passages in zip(batch, encoded, scores, strict=True)
-            ]
+            merged = [self._adapters.load(encoded[i], batch[i].question.test_id, scores[i]) for i in able]
             scaling = self._adapters.library.scaling
-        prompts = [self._prompt(record) for record in batch]
-        return generate(self.llm, prompts, self.max_new_tokens, adapters=merged, scaling=scaling)
+        prompts = [self._prompt(batch[i]) for i in able]
+        texts = generate_each(self.llm, prompts, self.max_new_tokens, adapters=merged, scaling=scaling) if able else []
+        replies = dict(zip(able, texts, strict=True))
+        return [replies[i] if reason is None else reason for i, reason in enumerate(hopeless)]
+
+    def _without_adapter(self, passages: Sequence[AugmentedPassage]) -> Unanswered | None:
+        """Why there is no adapter of one of the passages, if it is known that there can be none."""
+        reasons = {} if self._adapters is None else self._adapters.library.unencodable
+        for passage in passages if reasons else ():
+            assert self._adapters is not None
+            key = self._adapters.library.key(passage)
+            if key in reasons and key not in self._adapters.library.store:
+                return Unanswered(f"the passage {passage.passage[:60]!r} could not be encoded: {reasons[key]}")
+        return None
 
     @property
     def _adapters(self) -> Adapters | None:
@@ -148,8 +185,10 @@ class Answerer:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _row(record: AugmentedQuestion, entry: Json) -> Row:
+def _row(record: AugmentedQuestion, entry: Json | Unanswered) -> Row:
     question = record.question
     answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
     row: Row = {"test_id": question.test_id, "question": question.question, "answer": answer}
+    if isinstance(entry, Unanswered):
+        return {**row, "unanswered": entry.reason}
     return {**row, "text": entry["text"], "seconds": entry["seconds"]}

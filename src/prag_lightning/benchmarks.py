@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import read_json, safe_name
+from prag_lightning.files import parse_json, read_json, safe_name
 from prag_lightning.records import Json, Question, answers_from_json
 
 TOTAL = "total"
@@ -121,7 +120,7 @@ def _id_aliases(path: Path) -> dict[str, list[str]]:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    row = json.loads(line)
+                    row = parse_json(line)
                     aliases[str(row["Q_id"])] = [alias for alias in map(str, _aliases(row["aliases"])) if alias.strip()]
     except OSError as error:
         raise InputError(
@@ -155,7 +154,7 @@ def _popqa(path: Path) -> Splits:
             for number, row in enumerate(csv.DictReader(file, delimiter="\t")):
                 where = f"{path}, row {number}"
                 try:
-                    aliases = _aliases(json.loads(row["o_aliases"]))
+                    aliases = _aliases(parse_json(row["o_aliases"]))
                 except (KeyError, TypeError, ValueError, RecursionError) as error:
                     raise InputError("'o_aliases' is no JSON list", where=where) from error
                 answers = dict.fromkeys(answers_from_json([_text(row, "obj", where), *aliases], where))

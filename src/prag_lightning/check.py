@@ -34,7 +34,7 @@ def check_adapters(
         if delete:
             shutil.rmtree(directory)
     passages = {library.key(p): p for split in records.values() for record in split for p in record.passages}
-    missing = [passage for key, passage in passages.items() if key not in store]
+    missing = [passage for key, passage in passages.items() if key not in store and store.directory(key) not in damaged]
     for passage in missing:
         print(f"missing: the adapter of {passage.passage[:60]!r}")
     stale = _stale_places(library, records)

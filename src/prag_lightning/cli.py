@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prag_lightning.command_line import print_error
-from prag_lightning.errors import PragError, Terminated
+from prag_lightning.errors import PragError, Terminated, explained
 
 
 def main(args: list[str] | None = None) -> int:
@@ -26,11 +26,12 @@ def main(args: list[str] | None = None) -> int:
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
         return _failed(error, 130, "interrupted. Run the same command again to go on from here")
-    except OSError as error:
-        return _failed(error, 1, f"{error.strerror or error} ({error.filename or 'while writing or reading'})")
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the rest goes nowhere, or Python would complain when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
-        reason = " ".join(str(error).split())
-        return _failed(error, 1, f"{type(error).__name__}: {reason}. Set PRAG_DEBUG=1 to see where")
+        return _failed(error, 1, str(explained(error)))
     return 0
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from typing import Any, NoReturn
 
 from jsonargparse import DefaultHelpFormatter
+
+from prag_lightning.errors import InputError
 
 DESCRIPTION = """Parametric RAG: passages become LoRA adapters, questions are answered from weights.
 
@@ -30,6 +33,8 @@ Before them:
 Any value of the file can be overridden, as in: prag test --config configs/demo.yaml --model.inference_method combine
 """
 
+_OF_A_SETTING = re.compile(r'Parser key "([^"]*)":\s*(.*)', re.DOTALL)
+
 
 class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """jsonargparse's help, with the line breaks of descriptions kept."""
@@ -40,7 +45,9 @@ class OneLineErrors:
 
     def error(self, message: str, *_: Any, **__: Any) -> NoReturn:
         """Print the message in the shape of all errors, and end with exit code 2."""
-        print_error(" ".join(message.split()) + " (see --help)")
+        found = _OF_A_SETTING.match(message)
+        where, what = found.groups() if found else ("", message)
+        print_error(str(InputError(what.rstrip("."), where=where, mend="See --help")))
         sys.exit(2)
 
 

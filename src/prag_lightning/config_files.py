@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from prag_lightning.files import read_yaml
 
 _FLAGS = ("--config", "-c")
 WARMUP_STAGES = ("warmup-data", "fit")
+_MOST_FILES = 100
 
 
 def with_bases(args: Sequence[str]) -> list[str]:
@@ -29,18 +30,26 @@ def with_bases(args: Sequence[str]) -> list[str]:
             continue
         for path in _chain(Path(value if equals else waiting.pop(0)), ()):
             expanded += ["--config", str(path)]
+            if len(expanded) > 2 * _MOST_FILES + len(args):
+                raise InputError(
+                    f"the configuration builds on more than {_MOST_FILES} files",
+                    where=value or str(path),
+                    mend="Name each once under 'base'",
+                )
     return expanded
 
 
-def _chain(path: Path, above: tuple[Path, ...]) -> list[Path]:
+def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     if path.resolve() in above:
         raise InputError("the configuration builds on itself", where=str(path), mend="Take it out of its own 'base'")
     data = read_yaml(path, "configuration", "Give an existing file to --config, such as configs/demo.yaml")
     base = data.get("base") or []
-    chain: list[Path] = []
-    for name in [base] if isinstance(base, str) else base:
-        chain += _chain(path.parent / str(name), (*above, path.resolve()))
-    return [*chain, path]
+    names = [base] if isinstance(base, str) else base
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError("'base' is no file's name", where=str(path), mend="Give a name or a list of names")
+    for name in names:
+        yield from _chain(path.parent / name, (*above, path.resolve()))
+    yield path
 
 
 def is_warmup(args: Sequence[str]) -> bool:

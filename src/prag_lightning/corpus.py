@@ -5,21 +5,24 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from prag_lightning.errors import InputError
+from prag_lightning.files import parse_json
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
 
 BAD_ROWS_SHOWN = 20
 _PASSAGES_BETWEEN_COUNTS = 1000
-csv.field_size_limit(2**24)
+_LONGEST_ROW = 2**24
+"""Characters of a row: a file without line breaks, or one that unpacks into gigabytes, is not read into memory."""
+csv.field_size_limit(_LONGEST_ROW)
 
 
 class CorpusReader:
@@ -95,14 +98,16 @@ class CorpusReader:
         return io.TextIOWrapper(content, encoding="utf-8-sig")
 
     def _tsv(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
-        header = [name.strip().lower() for name in self._cells(1, file.readline()) or []]
+        rows = self._rows(file)
+        _, first = next(rows, (1, ""))
+        header = [name.strip().lower() for name in self._cells(1, first) or []]
         if header[:2] != ["id", "text"]:
             raise InputError(
                 f"the first row is {header[:3]}",
                 where=str(self.path),
                 mend="It must name the columns id, text and title",
             )
-        for number, line in enumerate(file, 2):
+        for number, line in rows:
             cells = self._cells(number, line)
             if cells is None:
                 continue
@@ -114,6 +119,19 @@ class CorpusReader:
                 title = cells[header.index("title")] if "title" in header else ""
                 yield number, Passage(cells[1].strip(), cells[0], title)
 
+    def _rows(self, file: IO[str]) -> Iterator[tuple[int, str]]:
+        """The lines and their numbers, from 1; one that is too long is passed over in pieces."""
+        for number in count(1):
+            line = file.readline(_LONGEST_ROW)
+            if not line:
+                return
+            if len(line) < _LONGEST_ROW or line.endswith("\n"):
+                yield number, line
+                continue
+            self._skip(number, f"longer than {_LONGEST_ROW:,} characters")
+            while line and not line.endswith("\n"):
+                line = file.readline(_LONGEST_ROW)
+
     def _cells(self, number: int, line: str) -> list[str] | None:
         """The cells of one line, alone: a quote that is never closed costs its own row and none after it."""
         try:
@@ -123,9 +141,9 @@ class CorpusReader:
             return None
 
     def _jsonl(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
-        for number, line in enumerate(file, 1):
+        for number, line in self._rows(file):
             try:
-                value = json.loads(line)
+                value = parse_json(line)
             except (ValueError, RecursionError) as error:
                 self._skip(number, f"no JSON: {error}")
                 continue

@@ -173,4 +173,6 @@ def _own_part(arg: str) -> str:
     if flag != "--config" or not equals:
         return arg
     data: Json = read_yaml(Path(value), "configuration", "Give an existing file").get("data") or {}
+    if not isinstance(data, dict):
+        raise InputError("'data' holds no settings", where=value, mend="Put settings below it, a name and a value each")
     return f"--config={json.dumps({'data': {name: data[name] for name in _SETTINGS if name in data}})}"

@@ -298,7 +298,18 @@ def read_records(path: Path, augment_model: str) -> list[AugmentedQuestion]:
     data = read_json(path, "Write it again with 'prag augment'")
     if not isinstance(data, list):
         raise InputError("an augmented file is a list of records, and this is not", where=str(path))
-    return [AugmentedQuestion.from_json(record, augment_model, f"{path}, record {i}") for i, record in enumerate(data)]
+    records = [
+        AugmentedQuestion.from_json(record, augment_model, f"{path}, record {i}") for i, record in enumerate(data)
+    ]
+    taken: set[tuple[int, int | None]] = set()
+    for i, record in enumerate(records):
+        test_id = record.question.test_id
+        for place in ((test_id, None), *((test_id, passage.pid) for passage in record.passages)):
+            if place in taken:
+                twice = f"test_id {test_id}" if place[1] is None else f"pid {place[1]}"
+                raise InputError(f"{twice} stands there twice", where=f"{path}, record {i}", mend="Number them apart")
+            taken.add(place)
+    return records
 
 
 class _Batches(Dataset[T]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import sentencex
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import write_text
+from prag_lightning.files import parse_json, write_text
 from prag_lightning.progress import Progress
 
 SUFFIXES = (".txt", ".md", ".jsonl")
@@ -83,11 +82,11 @@ def read_documents(path: Path) -> Iterator[Document]:
         headings = (_HEADING.match(line) for line in text.splitlines()) if path.suffix == ".md" else ()
         yield Document(next((found[1] for found in headings if found), path.stem), text)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"the line is no JSON: {error}", where=f"{path}, line {number}") from error
         content = row.get("text", row.get("contents")) if isinstance(row, dict) else None

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+
+_GO_ON = "run the same command again: what is finished is kept"
+_MENDS = {
+    errno.ENOSPC: f"Make room on the disk and {_GO_ON}",
+    errno.EDQUOT: f"Make room in your quota and {_GO_ON}",
+    errno.EFBIG: f"Lift the limit on the size of files and {_GO_ON}",
+    errno.EROFS: "Name a place that can be written to",
+    errno.EACCES: "Change its permissions, or name another place",
+    errno.EPERM: "Change its permissions, or name another place",
+    errno.ENOENT: f"It is not there, or no longer: put it back and {_GO_ON}",
+    errno.ESTALE: f"It is no longer there: put it back and {_GO_ON}",
+    errno.ENOTDIR: "A file stands where a folder should: move it away",
+    errno.EEXIST: "It is in the way: move it away",
+    errno.EISDIR: "A folder stands where a file should: move it away",
+    errno.ENAMETOOLONG: "Choose shorter names",
+    errno.EMFILE: f"Raise the limit on open files (ulimit -n) and {_GO_ON}",
+    errno.EIO: f"Look after the disk and {_GO_ON}",
+}
+_LONGEST = 1000
+"""Characters of a message's part: a value of megabytes that was found is of no use to a reader."""
+
 
 class PragError(Exception):
     """A failure while running: what went wrong, where, and what to do about it.
@@ -15,11 +37,11 @@ class PragError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        message = what + (f" ({where})" if where else "")
+        self.what, self.where, self.mend = (shown(part) for part in (what, where, mend))
+        message = self.what + (f" ({self.where})" if where else "")
         if mend:
-            message += f". {mend.rstrip('.')}."
-        super().__init__(" ".join(message.split()))
+            message += f". {self.mend.rstrip('.')}."
+        super().__init__(message)
 
 
 class InputError(PragError):
@@ -35,3 +57,20 @@ class Terminated(PragError):
 
     def __init__(self) -> None:
         super().__init__("terminated", mend="Run the same command again to go on from here")
+
+
+def shown(text: str) -> str:
+    """A text as a terminal may be given it: of one line, without control characters, the middle of a long one left
+    out."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
+
+
+def explained(error: Exception) -> PragError:
+    """Any other exception in the shape of ours: a disk that is full or gone, or a mistake of this program's own."""
+    if isinstance(error, OSError) and error.strerror:
+        where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        mend = _MENDS.get(error.errno or 0, "Set PRAG_DEBUG=1 to see where")
+        return PragError(error.strerror, where=where or "while reading or writing", mend=mend)
+    return PragError(f"{type(error).__name__}: {error}".rstrip(": "), mend="Set PRAG_DEBUG=1 to see where")

@@ -113,6 +113,12 @@ class ExampleBuilder:
         teacher: tuple[int, ...] = ()
         if self.objective == "distill" and len(ids) <= self.block_size:
             teacher = tuple(self._ids(pair.question, (augmented.passage,), answer))
+            if len(teacher) > self.block_size:
+                raise InputError(
+                    f"the teacher's prompt of {len(teacher)} tokens is longer than block_size {self.block_size}",
+                    where=f"passage {augmented.passage[:60]!r}, QA pair {index}",
+                    mend="Raise model.block_size, or shorten the passage",
+                )
         example = Example(tuple(ids[: self.block_size]), loss_from, teacher)
         if len(example.input_ids) <= loss_from:
             raise InputError(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import isfinite
+from pathlib import Path
 
 import torch
 from peft import LoraConfig
@@ -100,13 +103,34 @@ class AdapterLibrary:
         alpha = self.recipe.lora_alpha * rank // self.recipe.lora_rank
         return lora_config(self.llm.name, rank, alpha, self.llm.stack.targets)
 
+    @cached_property
+    def unencodable(self) -> dict[str, str]:
+        """By key, why the last `prag fit` could not encode a passage."""
+        found = read_json(self._failures, "Delete it") if self._failures.exists() else {}
+        if not isinstance(found, dict):
+            raise InputError(
+                "the file does not say what could not be encoded", where=str(self._failures), mend="Delete it"
+            )
+        return {key: str(reason) for key, reason in found.items()}
+
+    def keep_unencodable(self, reasons: Mapping[str, str]) -> None:
+        """Let `prag test` know, by key, why passages have no adapter."""
+        if reasons or self._failures.exists():
+            write_json(self._failures, dict(reasons))
+
+    @property
+    def _failures(self) -> Path:
+        return self.store.root / "unencodable.json"
+
     # Making adapters
 
     def missing(self, passages: Iterable[AugmentedPassage]) -> list[Unencoded]:
         """The passages that have no adapter, each once. One that cannot be encoded is left out, and stands in
-        `failed`."""
+        `failed`; an adapter that is cut short is missing, and is said to be."""
         by_key = {self.key(passage): passage for passage in passages}
         keys = [key for key in by_key if key not in self.store]
+        for directory in (directory for directory in map(self.store.directory, keys) if directory.exists()):
+            print(f"damaged, and made anew: {directory}", file=sys.stderr)
         progress = Progress("tokenise", len(keys), "passages") if len(keys) > _TOKENISING_IS_QUICK else None
         found = []
         with progress or nullcontext():
@@ -161,10 +185,13 @@ class AdapterLibrary:
     def _store(self, group: Sequence[Unencoded], encoded: Sequence[EncodedPassage]) -> list[EncodedPassage]:
         sound = []
         for unencoded, passage in zip(group, encoded, strict=True):
-            if all_finite(passage.weights):
-                sound.append(passage)
-            else:
+            if not all(map(isfinite, passage.losses)):
+                step = next(step for step, loss in enumerate(passage.losses) if not isfinite(loss))
+                self._fail(unencoded.passage, f"its loss at step {step} is not finite")
+            elif not all_finite(passage.weights):
                 self._fail(unencoded.passage, "its training diverged: the adapter holds values that are not finite")
+            else:
+                sound.append(passage)
         self.store.save_all({passage.key: passage.weights for passage in sound})
         return sound
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prag_lightning.trainer import PragTrainer
 
 T = TypeVar("T")
-_NAMED_FAILURES = 10
+NAMED_FAILURES = 10
 
 
 class PragModule(LightningModule):
@@ -246,14 +246,27 @@ class PragModule(LightningModule):
         if not self.trainer.is_global_zero:
             return
         store = self.library.store
+        vanished, unencodable = {}, {}
         for split, records in self.data.records(self.model_name).items():
             for record in records:
                 for passage in record.passages:
                     key = self.library.key(passage)
                     if key in store:
                         store.link(split, record.question.test_id, passage.pid, key)
+                    elif passage.passage in failed:
+                        unencodable[key] = failed[passage.passage]
+                    else:
+                        vanished[key] = passage.passage
+        self.library.keep_unencodable(unencodable)
+        if vanished:
+            raise PragError(
+                f"{len(vanished)} adapters are gone that were there before, such as that of "
+                f"{next(iter(vanished.values()))[:60]!r}",
+                where=str(store.root),
+                mend="Something else deletes there: see to it, and run 'prag fit' again, which makes them anew",
+            )
         if failed:
-            some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(failed.items())[:_NAMED_FAILURES])
+            some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(failed.items())[:NAMED_FAILURES])
             raise PragError(
                 f"{len(failed)} passages could not be encoded, the others were: {some}",
                 where=str(store.root),
@@ -324,8 +337,7 @@ class PragModule(LightningModule):
         """Answer a batch."""
         split, answers = self.splits[dataloader_idx]
         rows = self._answer(batch, split, answers.journal)
-        answers.rows += rows
-        return [row["text"] for row in rows]
+        return [row["text"] for row in answers.add(rows)]
 
     def _answer(self, batch: list[AugmentedQuestion], split: str, journal: Journal) -> list[Row]:
         encoded = [self._encoded_passages(record, split) for record in batch]
@@ -345,9 +357,10 @@ class PragModule(LightningModule):
         """Gather the rows of all processes, write them and log the scores."""
         for split, answers in self.splits:
             values, rows = answers.means(), self._gathered_rows(answers)
-            if self.trainer.is_global_zero:
-                seconds = sum(row["seconds"] for row in rows) / max(1, len(rows))
+            if self.trainer.is_global_zero and rows:
+                seconds = sum(row["seconds"] for row in rows) / len(rows)
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
+                values |= {"unanswered": len(answers.unanswered)} if answers.unanswered else {}
                 write_results(answers.directory, self._config(), rows, values)
                 self.results[split] = (rows, values)
             self.log_dict(
@@ -355,21 +368,49 @@ class PragModule(LightningModule):
             )
 
     def on_test_end(self) -> None:
-        """Print the scores, below the progress."""
+        """Print the scores, below the progress.
+
+        Raises:
+            PragError: naming the questions that could not be answered.
+        """
         if self.trainer.is_global_zero:
-            print_results([answers.directory for _, answers in self.splits])
+            if self.results:
+                print_results([answers.directory for split, answers in self.splits if split in self.results])
+            self._name_unanswered()
 
     def on_predict_epoch_end(self) -> None:
         """Gather the answers of all processes and write them."""
         for _, answers in self.splits:
             rows = self._gathered_rows(answers)
-            if self.trainer.is_global_zero:
+            if self.trainer.is_global_zero and rows:
                 write_results(answers.directory, self._config(), rows, None)
 
     def on_predict_end(self) -> None:
-        """Say where the answers are."""
+        """Say where the answers are.
+
+        Raises:
+            PragError: naming the questions that could not be answered.
+        """
         for _, answers in self.splits:
             self.print(f"Answers are in {answers.directory / 'predict.json'}")
+        if self.trainer.is_global_zero:
+            self._name_unanswered()
+
+    def _name_unanswered(self) -> None:
+        unanswered = [
+            f"question {test_id} of {split}: {reason}"
+            for split, answers in self.splits
+            for test_id, reason in sorted(answers.unanswered.items())
+        ]
+        failed = {} if self._library is None else self._library.failed
+        unanswered += [f"the passage {text[:60]!r} was left out: {reason}" for text, reason in failed.items()]
+        if unanswered:
+            raise PragError(
+                f"{len(unanswered)} could not be answered or used, the others were: "
+                + "; ".join(unanswered[:NAMED_FAILURES]),
+                where=str(self.splits[0][1].directory.parent),
+                mend="Shorten them, take fewer passages (data.topk), or see what 'prag fit' says of them",
+            )
 
     # export
 
@@ -396,7 +437,9 @@ class PragModule(LightningModule):
         return cast(list[T], values)
 
     def _gathered_rows(self, answers: SplitAnswers) -> list[Row]:
-        rows = [row for share in self._gather(answers.rows) for row in share]
+        shares = self._gather((answers.rows, answers.unanswered))
+        rows = [row for share, _ in shares for row in share]
+        answers.unanswered = {test_id: reason for _, share in shares for test_id, reason in share.items()}
         return sorted(rows, key=lambda row: row["test_id"])
 
     @property

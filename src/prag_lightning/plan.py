@@ -122,7 +122,7 @@ def plan_test(answerer: Answerer, records: Sequence[AugmentedQuestion], batch_si
             library = answerer.adapters.library
             ready = [all(library.key(p) in library.store for p in record.passages) for record in batch]
             encoded = [record.passages if there else () for record, there in zip(batch, ready, strict=True)]
-        taken = _timed(lambda: answerer.texts(batch, encoded, [[1.0] * len(passages) for passages in encoded]))
+        taken = _timed(lambda: answerer.replies(batch, encoded, [[1.0] * len(passages) for passages in encoded]))
         seconds = taken / len(batch) * len(records)
     note = f"{answerer.method}, {batch_size} at once, up to {answerer.max_new_tokens} tokens"
     return StagePlan("test", "questions", 0, len(records), seconds, note=note)

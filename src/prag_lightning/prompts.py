@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
+from prag_lightning.records import whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,7 +141,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, user: str) -> list[int]:
 
 
 def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(whole_characters(text), add_special_tokens=False)["input_ids"]
     return ids
 
 

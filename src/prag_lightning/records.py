@@ -92,8 +92,9 @@ class AugmentedPassage:
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
-    def from_json(cls, value: Json, augment_model: str, where: str) -> AugmentedPassage:
-        """Read one element of a record's `augment` list; keys it does not know are left alone.
+    def from_json(cls, value: Json, augment_model: str, where: str, place: int = 0) -> AugmentedPassage:
+        """Read one element of a record's `augment` list; keys it does not know are left alone, and one without `pid`
+        is numbered by its place.
 
         Raises:
             InputError: naming the key that is missing or wrong.
@@ -115,7 +116,7 @@ class AugmentedPassage:
             passage=_text(value, "passage", where),
             rewrite=_text(value, rewrite_key, where),
             qa=tuple(QAPair.from_json(pair, f"{where}, {qa_key}[{i}]") for i, pair in enumerate(value[qa_key])),
-            pid=value["pid"] if isinstance(value.get("pid"), int) else 0,
+            pid=value["pid"] if isinstance(value.get("pid"), int) else place,
         )
 
     def to_json(self, augment_model: str) -> dict[str, Json]:
@@ -147,6 +148,9 @@ class AugmentedQuestion:
         test_id = value.get("test_id")
         if not isinstance(test_id, int) or isinstance(test_id, bool):
             raise InputError(f"'test_id' is not a whole number but {test_id!r}", where=where)
+        golden = value.get("golden_passages") or []
+        if not isinstance(golden, list):
+            raise InputError(f"'golden_passages' is not a list but {golden!r}", where=where)
         if not isinstance(value.get("augment"), list):
             raise InputError("no list 'augment'", where=where, mend="Write the file with 'prag augment'")
         return cls(
@@ -156,10 +160,10 @@ class AugmentedQuestion:
                 answers=answers_from_json(value.get("answer"), where),
                 qid=None if value.get("qid") is None else str(value["qid"]),
                 type=None if value.get("type") is None else str(value["type"]),
-                golden_passages=tuple(map(str, value.get("golden_passages") or ())),
+                golden_passages=tuple(map(str, golden)),
             ),
             passages=tuple(
-                AugmentedPassage.from_json(item, augment_model, f"{where}, augment[{i}]")
+                AugmentedPassage.from_json(item, augment_model, f"{where}, augment[{i}]", i)
                 for i, item in enumerate(value["augment"])
             ),
         )
@@ -203,4 +207,10 @@ def _text(record: Mapping[str, Json], key: str, where: str) -> str:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{key!r} is not a text but {value!r}" if key in record else f"no key {key!r}", where=where)
-    return value
+    return whole_characters(value)
+
+
+def whole_characters(text: str) -> str:
+    """The text with a question mark for each half a character (a lone surrogate), which no file and no tokenizer
+    takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

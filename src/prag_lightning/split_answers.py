@@ -24,17 +24,27 @@ class SplitAnswers:
 
     def __init__(self, directory: Path, rank: int, scores: AnswerScores) -> None:
         self.directory, self.scores = directory, scores
-        self.journal = Journal(directory, rank)
+        self.journal = Journal(directory, rank, {"text": str, "seconds": int | float})
         self.rows: list[Row] = []
+        self.unanswered: dict[int, str] = {}
+        """By the question's `test_id`, why it was not answered."""
 
     def score(self, rows: Sequence[Row], records: Sequence[AugmentedQuestion]) -> None:
         """Add answers, scored against the gold answers of their questions."""
-        for row, record in zip(rows, records, strict=True):
+        answered = self.add(rows)
+        records = [record for row, record in zip(rows, records, strict=True) if row in answered]
+        for row, record in zip(answered, records, strict=True):
             answers = list(record.question.answers)
             row.update(evaluate(row["text"], answers, self.scores.with_cot, self.scores.answer_extraction))
             row["passages"] = [passage.passage for passage in record.passages]
-        self.scores.update([row["text"] for row in rows], [list(record.question.answers) for record in records])
-        self.rows += rows
+        self.scores.update([row["text"] for row in answered], [list(record.question.answers) for record in records])
+
+    def add(self, rows: Sequence[Row]) -> list[Row]:
+        """Take in rows, and give those that hold an answer."""
+        answered = [row for row in rows if "unanswered" not in row]
+        self.unanswered |= {row["test_id"]: row["unanswered"] for row in rows if "unanswered" in row}
+        self.rows += answered
+        return answered
 
     def so_far(self) -> dict[str, float]:
         """The means of this process's scores up to now."""

@@ -20,10 +20,11 @@ from prag_lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.check import check_adapters
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.datamodule import PragDataModule
+from prag_lightning.errors import PragError
 from prag_lightning.files import Journal
 from prag_lightning.group_size import device_name
 from prag_lightning.llm import DTYPES, load_llm, short_name
-from prag_lightning.module import PragModule
+from prag_lightning.module import NAMED_FAILURES, PragModule
 from prag_lightning.on_demand import OnDemand
 from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
 from prag_lightning.summaries import Summaries
@@ -91,9 +92,17 @@ class PragTrainer(Trainer):
         for augmenter in made:
             augmenter.failures.report()
         self.strategy.teardown()
+        if made and made[0].failures.skipped and self.is_global_zero:
+            skipped = made[0].failures.skipped.items()
+            some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(skipped)[:NAMED_FAILURES])
+            raise PragError(
+                f"{len(skipped)} passages could not be augmented, the others were: {some}",
+                where=str(datamodule.augment_folder(model.model_name)),
+                mend="The next best took their places, where there were any; cut the passages shorter to have them",
+            )
 
     def _augmenter(self, model: PragModule, data: PragDataModule, folder: Path) -> JournalledAugmenter:
-        journal = Journal(folder, self.global_rank)
+        journal = Journal(folder, self.global_rank, {"passage": str})
         failures = Failures(folder / f"failed-replies-{self.global_rank}.jsonl")
         if data.chat is not None:
             name = data.chat.model or str(data.augment_model)

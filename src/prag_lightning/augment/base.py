@@ -79,6 +79,7 @@ class Written:
         rewrite: The passage in other words.
         qa: Pairs about it; `None` if none could be had.
         refused: The replies that held no valid pairs.
+        skipped: Why the model cannot take it at all; empty if it can.
         final: Whether that stands, or is to be tried again by the next run.
     """
 
@@ -86,6 +87,7 @@ class Written:
     rewrite: str = ""
     qa: list[QAPair] | None = None
     refused: list[str] = field(default_factory=list)
+    skipped: str = ""
     final: bool = True
 
     def take(self, pairs: Sequence[QAPair], wanted: int) -> None:
@@ -108,6 +110,8 @@ class Failures:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reasons: Counter[str] = Counter()
+        self.skipped: dict[str, str] = {}
+        """Passages that the model cannot take, by their text, with the reason."""
 
     def add(self, reason: str, passage: str, reply: str) -> None:
         """Take in a reply that was of no use."""
@@ -162,7 +166,7 @@ class JournalledAugmenter(ABC):
             if entry is None:
                 missing.append(passage)
             else:
-                yield passage, from_entry(entry)
+                yield passage, self.taken(entry)
         if missing:
             with Progress("augment", len(missing), "passages") as progress:
                 started = time.perf_counter()
@@ -173,8 +177,14 @@ class JournalledAugmenter(ABC):
                     entries = [self._entry(written) for written in finished]
                     self.journal.add(entry for entry, written in zip(entries, finished, strict=True) if written.final)
                     for entry in entries:
-                        yield str(entry["passage"]), from_entry(entry)
+                        yield str(entry["passage"]), self.taken(entry)
                     progress.advance(len(finished))
+
+    def taken(self, entry: dict[str, Any]) -> AugmentedPassage | None:
+        """The augmented passage of a journal's entry; one that the model cannot take is none, and is counted."""
+        if entry.get("skipped"):
+            self.failures.skipped[entry["passage"]] = str(entry["skipped"])
+        return from_entry(entry)
 
     def key(self, passage: str) -> str:
         """What the journal has a passage under: it changes with all that decides the texts."""
@@ -182,6 +192,8 @@ class JournalledAugmenter(ABC):
 
     def _entry(self, written: Written) -> dict[str, Any]:
         entry: dict[str, Any] = {"key": self.key(written.passage), "passage": written.passage}
+        if written.skipped:
+            return entry | {"skipped": written.skipped}
         if written.qa is None:
             return entry | {"failed_replies": written.refused}
         rewrite = written.rewrite.strip() or written.passage
@@ -197,7 +209,9 @@ def from_entry(entry: dict[str, Any]) -> AugmentedPassage | None:
     """The augmented passage of a journal's entry, if it did not fail."""
     if "qa" not in entry:
         return None
-    where = "the journal of augmentation"
+    where = f"the journal of augmentation, passage {entry['passage'][:60]!r}"
+    if not isinstance(entry["qa"], list) or not isinstance(entry.get("rewrite"), str):
+        raise InputError("'qa' or 'rewrite' is damaged", where=where, mend="Delete its line")
     return AugmentedPassage(
-        str(entry["passage"]), str(entry["rewrite"]), tuple(QAPair.from_json(pair, where) for pair in entry["qa"])
+        entry["passage"], entry["rewrite"], tuple(QAPair.from_json(pair, where) for pair in entry["qa"])
     )

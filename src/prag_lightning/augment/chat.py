@@ -13,6 +13,7 @@ from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import Journal
 from prag_lightning.prompts import PromptTemplates, fill
+from prag_lightning.records import whole_characters
 
 _NO_KEY = "none"
 
@@ -174,7 +175,7 @@ class ChatAugmenter(JournalledAugmenter):
             request["response_format"] = {"type": "json_schema", "json_schema": {"name": "qa", "schema": pairs}}
         try:
             response = await client.chat.completions.create(**request)
-            return str(response.choices[0].message.content or "")
+            return whole_characters(str(response.choices[0].message.content or ""))
         except (ValueError, AttributeError, IndexError, TypeError, self._openai.APIResponseValidationError) as error:
             return f"(the server's answer is no chat completion: {error})"
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transformers import LogitsProcessor
 
-from prag_lightning.answer import generate
+from prag_lightning.answer import Unanswered, generate_each, unfit
 from prag_lightning.augment.base import AugmentSettings, Failures, JournalledAugmenter, Written
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
 from prag_lightning.augment.sampling import JsonConstraint, RowSampler
@@ -43,19 +43,16 @@ class LLMAugmenter(JournalledAugmenter):
     ) -> None:
         super().__init__(llm.fingerprint, prompts, settings, journal, failures)
         self.llm, self.autocast = llm, autocast
-        context = getattr(llm.model.config, "max_position_embeddings", None)
-        self._longest_prompt = None if context is None else context - settings.augment_max_new_tokens
 
     def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
         fitting = []
         for passage in sorted(passages, key=len):
-            prompt = self.prompts.qa_ids(self.llm.tokenizer, passage)
-            if self._longest_prompt is None or len(prompt) <= self._longest_prompt:
-                fitting.append(passage)
+            prompts = (ids(self.llm.tokenizer, passage) for ids in (self.prompts.rewrite_ids, self.prompts.qa_ids))
+            reason = max(unfit(self.llm, prompt, self.settings.augment_max_new_tokens) for prompt in prompts)
+            if reason:
+                yield [Written(passage, skipped=reason)]
             else:
-                reason = f"a prompt of {len(prompt)} tokens leaves no room for a reply in the model's context"
-                self.failures.add("the passage is too long for the model", passage, reason)
-                yield [Written(passage, refused=[reason])]
+                fitting.append(passage)
         size = self.settings.augment_batch_size
         for start in range(0, len(fitting), size):
             yield self._write_batch(fitting[start : start + size])
@@ -64,14 +61,22 @@ class LLMAugmenter(JournalledAugmenter):
         """Write about a batch, and ask again for what failed."""
         rewrite_prompts = [self.prompts.rewrite_ids(self.llm.tokenizer, passage) for passage in passages]
         rewrites = self._generate(rewrite_prompts, passages, "rewrite 0")
-        written = [Written(passage, rewrite) for passage, rewrite in zip(passages, rewrites, strict=True)]
+        written = [Written(passage) for passage in passages]
+        for each, rewrite in zip(written, rewrites, strict=True):
+            if isinstance(rewrite, Unanswered):
+                each.skipped = rewrite.reason
+            else:
+                each.rewrite = rewrite
         for attempt in range(self.settings.attempts):
-            waiting = [each for each in written if not each.has(self.settings.qa_per_passage)]
+            waiting = [each for each in written if not each.skipped and not each.has(self.settings.qa_per_passage)]
             if not waiting:
                 break
             asked = [each.passage for each in waiting]
             prompts = [self.prompts.qa_ids(self.llm.tokenizer, passage) for passage in asked]
             for each, reply in zip(waiting, self._generate(prompts, asked, f"qa {attempt}"), strict=True):
+                if isinstance(reply, Unanswered):
+                    each.skipped = reply.reason
+                    continue
                 try:
                     each.take(parse_qa_pairs(reply), self.settings.qa_per_passage)
                 except InputError as error:
@@ -79,7 +84,9 @@ class LLMAugmenter(JournalledAugmenter):
                     each.refused.append(reply)
         return written
 
-    def _generate(self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str) -> list[str]:
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str
+    ) -> list[str | Unanswered]:
         settings = self.settings
         processors: list[LogitsProcessor] = []
         if settings.constrained and purpose.startswith("qa"):
@@ -91,4 +98,4 @@ class LLMAugmenter(JournalledAugmenter):
                 RowSampler(seeds, settings.temperature, settings.sample_top_k, settings.augment_max_new_tokens)
             )
         with self.autocast():
-            return generate(self.llm, prompts, settings.augment_max_new_tokens, logits_processors=processors)
+            return generate_each(self.llm, prompts, settings.augment_max_new_tokens, logits_processors=processors)

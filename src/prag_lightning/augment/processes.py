@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from prag_lightning.augment.base import JournalledAugmenter, from_entry
+from prag_lightning.augment.base import JournalledAugmenter
 from prag_lightning.records import AugmentedPassage
 
 
@@ -33,5 +33,5 @@ class SharedAugmenter:
         for passage in passages:
             if passage not in written:
                 entry = self.own.journal.get(self.own.key(passage))
-                written[passage] = None if entry is None else from_entry(entry)
+                written[passage] = None if entry is None else self.own.taken(entry)
         yield from written.items()

@@ -8,6 +8,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +27,21 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
 _CHECKSUM = "crc32"
-_BASE = "base_weight"
+_LARGEST_HEADER = 2**20
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter came from, as its file says; empty where it says nothing, or where any will do.
+
+    Args:
+        key: Of passage, recipe and model; see `AdapterStore`.
+        base_weight: The hash of the adapter that its training started from.
+    """
+
+    key: str = ""
+    base_weight: str = ""
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
@@ -58,7 +73,7 @@ def write_adapter(
     directory: Path,
     weights: LoraWeights,
     config: LoraConfig,
-    base_hash: str = "",
+    origin: Origin = Origin(),
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write an adapter directory that `PeftModel.from_pretrained` loads; it appears whole or not at all.
@@ -69,14 +84,14 @@ def write_adapter(
         directory: Its place.
         weights: A `[r, d_in]` and B `[d_out, r]` a module.
         config: PEFT's configuration of it.
-        base_hash: Of the `base_weight` that it grew from; empty for one that grew from none.
+        origin: What it came from.
         notes: Texts of further files, by name.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     sweep(directory.parent, directory.name)
     beside = unfinished(directory)
     try:
-        write_files(beside, named_tensors(weights), config, base_hash=base_hash)
+        write_files(beside, named_tensors(weights), config, origin=origin)
         for name, text in notes.items():
             (beside / name).write_text(text, encoding="utf-8")
         try:
@@ -93,7 +108,7 @@ def write_files(
     tensors: dict[str, torch.Tensor],
     config: LoraConfig,
     weights_file: str = WEIGHTS_FILE,
-    base_hash: str = "",
+    origin: Origin = Origin(),
 ) -> None:
     """Write tensors and configuration of an adapter into a new directory; the same always give the same bytes, which
     PEFT's own writing of a configuration does not."""
@@ -101,16 +116,15 @@ def write_files(
     values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    (directory / weights_file).write_bytes(_serialised(tensors, base_hash))
+    (directory / weights_file).write_bytes(_serialised(tensors, origin))
 
 
-def _serialised(tensors: dict[str, torch.Tensor], base_hash: str) -> bytes:
-    """A safetensors file that says what its values' checksum is, and which `base_weight` they grew from. The library
-    would write several entries of metadata in any order; here the same tensors always give the same bytes."""
+def _serialised(tensors: dict[str, torch.Tensor], origin: Origin) -> bytes:
+    """A safetensors file that says what its values' checksum is, and what they came from. The library would write
+    several entries of metadata in any order; here the same tensors always give the same bytes."""
     header, values = _parts(save(tensors))
-    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values)}
-    if base_hash:
-        header["__metadata__"][_BASE] = base_hash
+    said = {name: value for name, value in asdict(origin).items() if value}
+    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values), **said}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + values
@@ -127,21 +141,40 @@ def _checksum(values: memoryview) -> str:
     return f"{zlib.crc32(values):08x}"
 
 
-def _deserialised(file: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
+def _deserialised(file: bytes, origin: Origin) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
 
     Raises:
-        ValueError: if it is none, or its values are not those that were written.
+        ValueError: if it is none, its values are not those that were written, or they came from something else.
     """
     try:
         tensors = load(file)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(str(error)) from error
     header, values = _parts(file)
-    metadata: dict[str, str] = header.get("__metadata__", {})
+    metadata = header.get("__metadata__", {})
     if metadata.get(_CHECKSUM) not in (None, _checksum(values)):
         raise ValueError("its values have changed since they were written")
-    return tensors, metadata
+    grown_from = metadata.get("base_weight", "")
+    if origin.base_weight and grown_from not in ("", origin.base_weight):
+        raise ValueError(
+            f"it grew from base_weight {grown_from[:8]}, not {origin.base_weight[:8]}: those of two are not merged"
+        )
+    if metadata.get("key") not in (None, origin.key):
+        raise ValueError("it is of another passage, recipe or model, and was copied here")
+    return tensors
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file's content.
+
+    Raises:
+        ValueError: if it is larger than what it should hold, so that it is not read.
+    """
+    with path.open("rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise ValueError(f"{path.name} has {size:,} bytes, and an adapter of this rank no more than {most:,}")
+        return file.read()
 
 
 def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -158,42 +191,58 @@ def is_adapter(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
     return (directory / weights_file).is_file() and (directory / CONFIG_FILE).is_file()
 
 
-def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, base_hash: str = "") -> LoraWeights:
+def is_whole(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
+    """Whether both files of an adapter stand in `directory` and are as long as they should be: told by the header, so
+    that a file which was cut short is found without reading its values."""
+    try:
+        json.loads(_read(directory / CONFIG_FILE, _LARGEST_HEADER))
+        with (directory / weights_file).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _LARGEST_HEADER)))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return bool(os.fstat(file.fileno()).st_size == 8 + length + max(ends))
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origin: Origin = Origin()) -> LoraWeights:
     """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
 
     Raises:
-        InputError: if a file is missing or broken, or rank, alpha, modules, shapes or `base_weight` are not the ones
-            asked for, or a value is not finite.
+        InputError: if a file is missing or broken, or rank, alpha, modules, shapes or origin are not the ones asked
+            for, or a value is not finite.
     """
-    tensors = read_directory(directory, rank, alpha, base_hash=base_hash)
-    return _check(tensors, stack.shapes(rank), str(directory / WEIGHTS_FILE))
+    shapes = stack.shapes(rank)
+    parameters = sum(rows * columns for pair in shapes.values() for rows, columns in pair)
+    tensors = read_directory(directory, rank, alpha, parameters, origin=origin)
+    return _check(tensors, shapes, str(directory / WEIGHTS_FILE))
 
 
 def read_directory(
-    directory: Path, rank: int, alpha: int, weights_file: str = WEIGHTS_FILE, base_hash: str = ""
+    directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, origin: Origin = Origin()
 ) -> dict[str, torch.Tensor]:
     """The tensors of an adapter directory, on the CPU.
 
     Args:
         directory: Of the adapter.
-        rank: That it is to have.
-        alpha: That it is to have.
-        weights_file: Where its tensors are.
-        base_hash: Of the `base_weight` that it is to have grown from; empty for any. One that does not say, as PEFT
-            writes them, is taken.
+        rank: That it should have.
+        alpha: That it should have.
+        parameters: How many it should have: a file that is far too large for them is not read.
+        weights_file: The tensors' file.
+        origin: What it should have come from. A file that does not say, as PEFT writes them, is taken.
 
     Raises:
-        InputError: if a file is missing or broken, or rank, alpha or `base_weight` are not the ones asked for.
+        InputError: if a file is missing or broken, or of another origin, rank or alpha than is asked for.
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        tensors, metadata = _deserialised(weights_path.read_bytes())
+        config = json.loads(_read(config_path, _LARGEST_HEADER))
+        tensors = _deserialised(_read(weights_path, _LARGEST_HEADER + 8 * parameters), origin)
     except FileNotFoundError as error:
         raise InputError(
             "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=MEND) from error
     found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
     if found != (rank, alpha):
@@ -201,13 +250,6 @@ def read_directory(
             f"the adapter has rank {found[0]} and alpha {found[1]}, not {rank} and {alpha}",
             where=str(config_path),
             mend="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
-        )
-    grown_from = metadata.get(_BASE, "")
-    if base_hash and grown_from and grown_from != base_hash:
-        raise InputError(
-            f"the adapter grew from base_weight {grown_from[:8]}, not {base_hash[:8]}: adapters of two are not merged",
-            where=str(weights_path),
-            mend=MEND,
         )
     return tensors
 
@@ -230,6 +272,8 @@ def _check(
             if tensor is None or tuple(tensor.shape) != shape:
                 was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
                 raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=MEND)
+            if tensor.dtype not in _DTYPES:
+                raise InputError(f"{key} holds {tensor.dtype}, not numbers of a model", where=where, mend=MEND)
             pair.append(tensor)
         weights[name] = (pair[0], pair[1])
     if not all_finite(weights):

@@ -41,6 +41,8 @@ def expand(tensors: dict[str, Tensor], base_weight: LoraWeights) -> LoraWeights:
         ValueError: if the tensors are not of an adapter of this `base_weight`.
     """
     values, scales = tensors[VALUES], tensors[SCALES]
+    if (values.dtype, scales.dtype) != (torch.uint8, torch.float32):
+        raise ValueError(f"it holds {values.dtype} and {scales.dtype}")
     ranks = [way.shape for way in _ways(base_weight, base_weight)]
     parameters = sum(shape.numel() for shape in ranks)
     if values.numel() != (parameters + 1) // 2 or scales.numel() != sum(shape[0] for shape in ranks):

@@ -18,8 +18,10 @@ from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     MEND,
     WEIGHTS_FILE,
+    Origin,
     all_finite,
     is_adapter,
+    is_whole,
     named_tensors,
     random_adapter,
     read_adapter,
@@ -59,7 +61,7 @@ def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create
 
 
 def adapter_hash(directory: Path) -> str:
-    """Hex SHA-256 of an adapter's weights, as they stand in its file.
+    """Hex SHA-256 of an adapter's file.
 
     Raises:
         InputError: if there is none.
@@ -115,13 +117,16 @@ class AdapterStore:
     @property
     def bytes_each(self) -> int:
         """What an adapter takes on disk, without its small configuration file."""
-        parameters = sum(tensor.numel() for pair in self.base_weight.values() for tensor in pair)
         halves = {"float32": 8, "bfloat16": 4, "int4": 1}[self.adapter_format]
-        return parameters * halves // 2
+        return self._parameters * halves // 2
+
+    @property
+    def _parameters(self) -> int:
+        return sum(tensor.numel() for pair in self.base_weight.values() for tensor in pair)
 
     def __contains__(self, key: str) -> bool:
-        """Whether an adapter has been stored."""
-        return is_adapter(self.directory(key), self._file)
+        """Whether an adapter has been stored, and is not cut short."""
+        return is_whole(self.directory(key), self._file)
 
     def save_all(self, adapters: Mapping[str, LoraWeights]) -> None:
         """Store a group's adapters by their keys.
@@ -158,18 +163,19 @@ class AdapterStore:
             try:
                 directory.rename(place)
             except OSError:
-                if not is_adapter(place, self._file):
-                    raise
+                if not is_whole(place, self._file):
+                    shutil.rmtree(place, ignore_errors=True)
+                    directory.rename(place)
         shutil.rmtree(group, ignore_errors=True)
 
     def _write(self, directory: Path, weights: LoraWeights) -> None:
         if self.adapter_format == "int4":
-            compact = compress(weights, self.base_weight)
-            write_files(directory, compact, self.config, COMPACT_FILE, self.base_hash)
+            tensors = compress(weights, self.base_weight)
         else:
             dtype = torch.bfloat16 if self.adapter_format == "bfloat16" else torch.float32
             stored = {name: (lora_a.to(dtype), lora_b.to(dtype)) for name, (lora_a, lora_b) in weights.items()}
-            write_files(directory, named_tensors(stored), self.config, base_hash=self.base_hash)
+            tensors = named_tensors(stored)
+        write_files(directory, tensors, self.config, self._file, self._origin(directory))
 
     def load(self, key: str, passage: str) -> LoraWeights:
         """Read an adapter, or take it from memory.
@@ -206,16 +212,22 @@ class AdapterStore:
             InputError: if it is missing, damaged, or of another rank, model or `base_weight`.
         """
         rank, alpha = self.config.r, self.config.lora_alpha
+        origin = self._origin(directory)
         if self.adapter_format != "int4":
-            return read_adapter(directory, self.stack, rank, alpha, self.base_hash)
+            return read_adapter(directory, self.stack, rank, alpha, origin)
         try:
-            compact = read_directory(directory, rank, alpha, COMPACT_FILE, self.base_hash)
-            weights = expand(compact, self.base_weight)
+            tensors = read_directory(directory, rank, alpha, self._parameters, COMPACT_FILE, origin)
+            weights = expand(tensors, self.base_weight)
         except (KeyError, ValueError) as error:
             raise InputError(f"the adapter is of another model: {error}", where=str(directory), mend=MEND) from error
         if not all_finite(weights):
             raise InputError("the adapter holds values that are not finite", where=str(directory), mend=MEND)
         return weights
+
+    def _origin(self, directory: Path) -> Origin:
+        """What the file at a place is to say that it came from. A place has a part of the adapter's key in its name, so
+        that one which was copied to the place of another is told."""
+        return Origin(directory.parent.name + directory.name, self.base_hash)
 
     def place(self, split: str, test_id: int, pid: int) -> Path:
         """The published place of a passage's adapter."""

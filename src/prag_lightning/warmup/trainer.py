@@ -85,7 +85,7 @@ class WarmupTrainer(Trainer):
         return ChainWriter(
             llm,
             data.prompt_templates,
-            Journal(folder, self.global_rank),
+            Journal(folder, self.global_rank, {"text": str}),
             data.augment_batch_size,
             data.max_new_tokens,
             self.strategy.precision_plugin.forward_context,
