@@ -261,7 +261,7 @@ def main() -> None:
     names = [way.name for way in WAYS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="checkpoints/prag-tiny", help="folder of the model")
-    parser.add_argument("--entities", type=int, default=36, help="how many entities to encode, a multiple of three")
+    parser.add_argument("--entities", type=int, default=30, help="how many entities to encode, a multiple of three")
     parser.add_argument("--ways", nargs="+", choices=names, default=names, metavar="WAY", help=f"of {', '.join(names)}")
     parser.add_argument("--merges", nargs="+", choices=MERGES, default=list(MERGES), help="how adapters are merged")
     parser.add_argument("--ks", nargs="+", type=int, default=list(KS), metavar="K", help="how many are merged")
@@ -281,7 +281,7 @@ def main() -> None:
             started = time.perf_counter()
             compare(trial, way, options.merges, options.ks, tables)
             print(f"{way.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    write_text(options.out, _report(trial, options.ks, tables))
+            write_text(options.out, _report(trial, options.ks, tables))
 
 
 def _report(trial: Trial, ks: Sequence[int], tables: Table) -> str:

@@ -271,3 +271,29 @@ def scores_of_first_question() -> list[float]:
     weights = [scores.get(text, 0.0) / max(scores.values()) for text in TEXTS[:3]]
     assert min(weights) < max(weights) == 1
     return weights
+
+
+def test_the_recommended_configuration_answers_on_the_embedded_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = [
+        "--config",
+        "configs/recommended.yaml",
+        "--trainer.logger=false",
+        "--model.model_name=checkpoints/prag-tiny",
+    ]
+    settings += ["--data.dataset=demo", "--data.data_path=data/demo/questions", "--data.data_type=single"]
+    settings += ["--data.corpus=data/demo/corpus.tsv", "--data.sample=1", f"--data.augment_root={tmp_path / 'aug'}"]
+    settings += [f"--model.offline_root={tmp_path / 'adapters'}", f"--model.output_root={tmp_path / 'results'}"]
+    for stage in ("augment", "fit", "test"):
+        assert main([stage, *settings]) == 0
+    (path,) = tmp_path.glob("results/prag-tiny/**/*_objective=closed_book+rewrite+locality=1/**/predict.json")
+    assert path.parts[-3] == "prag-score"
+    (answered,) = json.loads(path.read_text(encoding="utf-8"))
+    assert answered["em"] == 1
+    (augmented,) = tmp_path.glob("aug/demo/*/single.json")
+    counts = [
+        len(item["prag-tiny_qa"])
+        for row in json.loads(augmented.read_text(encoding="utf-8"))
+        for item in row["augment"]
+    ]
+    assert max(counts) == 5
