@@ -90,11 +90,6 @@ class ExampleBuilder:
             )
 
     @property
-    def name(self) -> str:
-        """What adapters are trained on, as it stands in paths."""
-        return objective_name(self.objective, self.statement, self.locality, self.distill_samples)
-
-    @property
     def fingerprint(self) -> str:
         """Hex SHA-256 of all that decides the examples of a passage: those of another builder train other adapters."""
         kind = "cot" if self.with_cot else "direct"

@@ -50,7 +50,7 @@ class Renamer:
         names = [word for word in shared if any(c.isupper() or c.isdigit() for c in word)] or shared
         if not names:
             return None
-        rng = random.Random(f"{number} {pair.question} {passage}")
+        rng = random.Random(f"{number} {pair.question} {passage}".encode("utf-8", "surrogatepass"))
         others = {name: self._another(name, rng) for name in rng.sample(names, rng.randint(1, len(names)))}
 
         def renamed(text: str) -> str:
