@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,8 +45,8 @@ def train(
         epochs: How often each example is seen.
         learning_rate: Of AdamW.
         pad_to: Tokens that every example is padded to; the published scripts pad to 3000.
-        teachers: For distillation, the ids of each example with the passage in its prompt, ending in the same tokens;
-            empty for an example that has no teacher. The batch size is then 1.
+        teachers: For distillation, the ids that the model without an adapter sees for each example, ending in the same
+            tokens; empty for an example that has no teacher.
 
     Returns:
         The adapter's tensors by PEFT's names.
@@ -67,8 +68,9 @@ def train(
             optimizer.zero_grad()
             output = peft_model(input_ids=ids.to(device), attention_mask=mask.to(device), labels=labels.to(device))
             loss = output.loss
-            if teachers and teachers[start]:
-                loss = _divergence(peft_model, output.logits[0], teachers[start], len(ids[0]) - batch[0][1])
+            if any(seen := teachers[start : start + batch_size]):
+                learnt = sum(len(tokens) - loss_from for tokens, loss_from in batch)
+                loss = sum(map(partial(_row_loss, peft_model), output.logits, batch, seen)) / learnt
             loss.backward()
             optimizer.step()
     tensors = {
@@ -80,12 +82,18 @@ def train(
     return tensors
 
 
-def _divergence(peft_model: PeftModel, logits: torch.Tensor, teacher_ids: Sequence[int], learnt: int) -> torch.Tensor:
-    """KL(teacher || student), averaged over the last `learnt` tokens, which both predict from what comes before."""
+def _row_loss(
+    peft_model: PeftModel, logits: torch.Tensor, example: tuple[Sequence[int], int], teacher_ids: Sequence[int]
+) -> torch.Tensor:
+    """The sum over an example's tokens of KL(teacher || student), which both predict from what comes before, or
+    without a teacher of their cross-entropy."""
+    tokens, loss_from = example
+    got = logits[loss_from - 1 : len(tokens) - 1].log_softmax(-1)
+    if not teacher_ids:
+        return torch.nn.functional.nll_loss(got, torch.tensor(tokens[loss_from:]), reduction="sum")
     with torch.no_grad(), peft_model.disable_adapter():
-        wanted = peft_model(input_ids=torch.tensor([list(teacher_ids)])).logits[0, -learnt - 1 : -1]
-    got = logits[-learnt - 1 : -1].log_softmax(-1)
-    return torch.nn.functional.kl_div(got, wanted.log_softmax(-1), log_target=True, reduction="sum") / learnt
+        wanted = peft_model(input_ids=torch.tensor([list(teacher_ids)])).logits[0, -len(got) - 1 : -1]
+    return torch.nn.functional.kl_div(got, wanted.log_softmax(-1), log_target=True, reduction="sum")
 
 
 def answer(model: PreTrainedModel, prompt: Sequence[int], adapters: Sequence[Path], max_new_tokens: int) -> list[int]:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.answer import generate
+from prag_lightning.continuations import with_continuations
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.examples import Example, ExampleBuilder
 from prag_lightning.llm import LLM, load_llm
@@ -63,24 +64,36 @@ def as_plain(examples: tuple[Example, ...]) -> list[tuple[tuple[int, ...], int]]
 
 
 @pytest.mark.parametrize(
-    ("objective", "statement", "with_cot", "batch_size", "epochs"),
+    ("objective", "statement", "locality", "samples", "with_cot", "batch_size", "epochs"),
     [
-        ("published", "none", False, 1, 1),
-        ("published", "none", False, 2, 2),
-        ("published", "none", True, 1, 2),
-        ("published", "none", True, 2, 1),
-        ("answer", "none", False, 1, 1),
-        ("closed_book", "none", True, 2, 2),
-        ("closed_book", "passage", False, 1, 2),
-        ("distill", "none", False, 1, 2),
-        ("distill", "rewrite", True, 1, 1),
+        ("published", "none", 0, 0, False, 1, 1),
+        ("published", "none", 0, 0, False, 2, 2),
+        ("published", "none", 0, 0, True, 1, 2),
+        ("published", "none", 1, 0, True, 2, 1),
+        ("answer", "none", 0, 0, False, 1, 1),
+        ("closed_book", "none", 0, 0, True, 2, 2),
+        ("closed_book", "passage", 0, 0, False, 1, 2),
+        ("closed_book", "rewrite", 2, 0, False, 3, 1),
+        ("distill", "none", 0, 0, False, 2, 2),
+        ("distill", "rewrite", 0, 0, True, 1, 1),
+        ("distill", "none", 1, 2, False, 2, 1),
     ],
 )
-def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, statement, with_cot, batch_size, epochs):
+def test_adapters_equal_plain_peft(
+    llm, folder, base_weight, objective, statement, locality, samples, with_cot, batch_size, epochs
+):
     builder = ExampleBuilder(
-        PROMPTS, llm.tokenizer, with_cot=with_cot, dataset="demo", objective=objective, statement=statement
+        PROMPTS,
+        llm.tokenizer,
+        with_cot=with_cot,
+        dataset="demo",
+        objective=objective,
+        statement=statement,
+        locality=locality,
+        distill_samples=samples,
     )
-    passages = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(PASSAGES)]
+    continued = with_continuations(llm, builder, PASSAGES)
+    passages = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(continued)]
     recipe = TrainingRecipe(RANK, ALPHA, 3e-4, epochs, batch_size)
     start = read_adapter(base_weight, llm.stack, RANK, ALPHA)
     encoder = Encoder(llm, start, recipe)
@@ -92,7 +105,7 @@ def test_adapters_equal_plain_peft(llm, folder, base_weight, objective, statemen
             as_plain(p.examples),
             batch_size=batch_size,
             epochs=epochs,
-            teachers=[example.teacher_ids for example in p.examples] if objective == "distill" else (),
+            teachers=[example.teacher_ids for example in p.examples],
         )
         for p in passages
     ]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from prag_lightning.errors import InputError
+from prag_lightning.locality import Renamer
 from prag_lightning.prompts import PromptTemplates
-from prag_lightning.records import AugmentedPassage
+from prag_lightning.records import AugmentedPassage, QAPair
 
 Objective = Literal["published", "answer", "closed_book", "distill"]
 """`published`: most examples show the passage, the loss is over all tokens (paper section 3.2.2).
@@ -59,6 +61,14 @@ class ExampleBuilder:
         block_size: Examples are cut at this many tokens.
         objective: See `Objective`.
         statement: Adds an example that states the passage or its rewrite, for facts that no QA pair asks for.
+        locality: Adds so many examples a QA pair in which the question is about something else, and the model is to
+            predict what it predicts without an adapter (KL divergence): an adapter then leaves other things, and other
+            adapters beside it, alone.
+        distill_samples: How many continuations the model itself writes of each question of `distill`, to be matched
+            like the answer; see `prag_lightning.continuations`, which writes them before examples are built.
+
+    Raises:
+        InputError: if continuations are wanted for an objective without a teacher.
     """
 
     prompts: PromptTemplates
@@ -68,6 +78,16 @@ class ExampleBuilder:
     block_size: int = 3000
     objective: Objective = "published"
     statement: Statement = "none"
+    locality: int = 0
+    distill_samples: int = 0
+
+    def __post_init__(self) -> None:
+        if self.distill_samples and self.objective != "distill":
+            raise InputError(
+                f"distill_samples is {self.distill_samples}, and objective {self.objective!r} has no teacher",
+                where="model.distill_samples",
+                mend="Give 0, or take model.objective distill",
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -77,6 +97,8 @@ class ExampleBuilder:
         fewshot = self.prompts.fewshot_text(self.dataset) if self.with_cot else ""
         content = [templates, fewshot, self.tokenizer.chat_template, self.block_size, self.objective]
         content += [self.statement] if self.statement != "none" else []
+        content += [{"locality": self.locality}] if self.locality else []
+        content += [{"distill_samples": self.distill_samples}] if self.distill_samples else []
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def build(self, augmented: AugmentedPassage) -> list[Example]:
@@ -84,7 +106,7 @@ class ExampleBuilder:
 
         Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and
         without either, so three pairs give five examples; `closed_book` and `distill` put each once
-        and without.
+        and without. Examples of `locality` follow the last that asks the same question; the statement comes last.
 
         Raises:
             InputError: if cutting at `block_size` leaves an example with nothing to learn.
@@ -96,15 +118,30 @@ class ExampleBuilder:
             twice = ceil(len(augmented.qa) / 2)
             shown = [(i, (text,)) for i in range(twice) for text in (augmented.passage, augmented.rewrite)]
             sources = [*shown, *((i, ()) for i in range(twice, len(augmented.qa)))]
-        examples = [self._example(augmented, i, passages) for i, passages in sources]
+        last = {augmented.qa[i].question: place for place, (i, _) in enumerate(sources)}
+        examples = []
+        for place, (i, passages) in enumerate(sources):
+            examples.append(self._example(augmented, augmented.qa[i], passages))
+            if place == last[augmented.qa[i].question]:
+                examples += self._other_things(augmented, augmented.qa[i].question)
         if self.statement != "none":
             text = augmented.passage if self.statement == "passage" else augmented.rewrite
             ids: list[int] = self.tokenizer(text)["input_ids"]
             examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
         return examples
 
-    def _example(self, augmented: AugmentedPassage, index: int, passages: Sequence[str]) -> Example:
-        pair = augmented.qa[index]
+    def _other_things(self, augmented: AugmentedPassage, question: str) -> list[Example]:
+        pair = next(pair for pair in augmented.qa if pair.question == question)
+        renamed = (self._renamer.rename(pair, augmented.passage, number) for number in range(self.locality))
+        of_answers = replace(self, objective="answer", locality=0, distill_samples=0)
+        asked = [of_answers._example(augmented, other, ()) for other in renamed if other is not None]
+        return [replace(example, teacher_ids=example.input_ids) for example in asked]
+
+    @cached_property
+    def _renamer(self) -> Renamer:
+        return Renamer(self.tokenizer)
+
+    def _example(self, augmented: AugmentedPassage, pair: QAPair, passages: Sequence[str]) -> Example:
         answer = pair.full_answer if self.with_cot else pair.answer
         ids = self._ids(pair.question, passages, answer)
         loss_from = 1
@@ -116,14 +153,14 @@ class ExampleBuilder:
             if len(teacher) > self.block_size:
                 raise InputError(
                     f"the teacher's prompt of {len(teacher)} tokens is longer than block_size {self.block_size}",
-                    where=f"passage {augmented.passage[:60]!r}, QA pair {index}",
+                    where=f"passage {augmented.passage[:60]!r}, question {pair.question[:60]!r}",
                     mend="Raise model.block_size, or shorten the passage",
                 )
         example = Example(tuple(ids[: self.block_size]), loss_from, teacher)
         if len(example.input_ids) <= loss_from:
             raise InputError(
                 f"a prompt of {len(ids)} tokens has no token to learn from within block_size {self.block_size}",
-                where=f"passage {augmented.passage[:60]!r}, QA pair {index}",
+                where=f"passage {augmented.passage[:60]!r}, question {pair.question[:60]!r}",
                 mend="Raise model.block_size",
             )
         return example
@@ -132,6 +169,14 @@ class ExampleBuilder:
         return self.prompts.question_ids(
             self.tokenizer, question, passages, answer=answer, with_cot=self.with_cot, dataset=self.dataset
         )
+
+
+def objective_name(objective: str, statement: str = "none", locality: int = 0, distill_samples: int = 0) -> str:
+    """All that decides what adapters are trained on, as it stands in paths: `distill+rewrite+locality=1+samples=2`."""
+    parts = [objective, *([statement] if statement != "none" else [])]
+    parts += [f"locality={locality}"] if locality else []
+    parts += [f"samples={distill_samples}"] if distill_samples else []
+    return "+".join(parts)
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig
 
+from prag_lightning.continuations import foreseen, with_continuations
 from prag_lightning.encode import EncodedPassage, Encoder, PassageExamples, TrainingRecipe, group_passages
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import ExampleBuilder
@@ -143,7 +144,7 @@ class AdapterLibrary:
 
     def _unencoded(self, key: str, passage: AugmentedPassage) -> Unencoded | None:
         try:
-            lengths = [len(example.input_ids) for example in self.builder.build(passage)]
+            lengths = [len(example.input_ids) for example in self.builder.build(foreseen(passage, self.builder))]
         except InputError as error:
             self._fail(passage, str(error))
             return None
@@ -167,7 +168,10 @@ class AdapterLibrary:
             PragError: if memory does not suffice for one passage.
         """
         try:
-            encoded = self.encoder.encode([self._examples(unencoded) for unencoded in group])
+            passages = with_continuations(self.llm, self.builder, [unencoded.passage for unencoded in group])
+            encoded = self.encoder.encode(
+                [self._examples(replace(u, passage=passage)) for u, passage in zip(group, passages, strict=True)]
+            )
         except torch.OutOfMemoryError as error:
             if len(group) == 1:
                 raise PragError(

@@ -17,7 +17,7 @@ from prag_lightning.answerer import Adapters, Answerer, Row
 from prag_lightning.datamodule import PragDataModule
 from prag_lightning.encode import TrainingRecipe
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement
+from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement, objective_name
 from prag_lightning.export import export_merged
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout, TrainedBase, warmup_directory
@@ -56,6 +56,10 @@ class PragModule(LightningModule):
             passage), distill (likewise, but matching what the model predicts with the passage in its prompt).
         statement: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no QA
             pair asks for.
+        locality: Train also on so many questions a QA pair about other things, to be answered as without an adapter:
+            adapters then bear being merged, and the model keeps what it knew.
+        distill_samples: Of distill: how many continuations of each question the model writes when it sees the passage,
+            to be matched like the answer.
         group_tokens: Tokens in a step of passages trained together: more is faster until memory or the device is full;
             auto measures that once, and keeps it beside the adapters.
         max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
@@ -86,6 +90,8 @@ class PragModule(LightningModule):
         block_size: int = 3000,
         objective: Objective = "published",
         statement: Statement = "none",
+        locality: int = 0,
+        distill_samples: int = 0,
         group_tokens: int | Literal["auto"] = 8192,
         max_new_tokens: int | None = None,
         answer_extraction: Extraction = "paper",
@@ -107,6 +113,9 @@ class PragModule(LightningModule):
             value = self.hparams[name]
             if isinstance(value, int) and value < 1:
                 raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
+        for name in ("locality", "distill_samples"):
+            if self.hparams[name] < 0:
+                raise InputError(f"{name} is {self.hparams[name]}", where=f"model.{name}", mend="Give 0 or more")
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
         _one_of("adapter_format", adapter_format, ADAPTER_FORMATS)
         _one_of("merge", merge, MERGES)
@@ -118,6 +127,7 @@ class PragModule(LightningModule):
             lora_rank, lora_alpha, learning_rate, num_train_epochs, per_device_train_batch_size
         )
         self.objective, self.statement = objective, statement
+        self.locality, self.distill_samples = locality, distill_samples
         self.block_size = block_size
         self.group_tokens: int | Literal["auto"] = group_tokens
         self.max_new_tokens, self.answer_extraction = max_new_tokens, answer_extraction
@@ -151,7 +161,7 @@ class PragModule(LightningModule):
             self.data.augment_name(self.model_name),
             self.recipe,
             self.data.with_cot,
-            self.objective if self.statement == "none" else f"{self.objective}+{self.statement}",
+            objective_name(self.objective, self.statement, self.locality, self.distill_samples),
             self._trained_base(),
         )
 
@@ -183,6 +193,8 @@ class PragModule(LightningModule):
             min(self.block_size, self.llm.context),
             self.objective,
             self.statement,
+            self.locality,
+            self.distill_samples,
         )
         self._library = AdapterLibrary(self.llm, builder, self.recipe, self.layout, self.adapter_format, create=create)
         return self._library

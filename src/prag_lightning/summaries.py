@@ -21,6 +21,8 @@ COMPARED_SETTINGS = (
     "model_name",
     "objective",
     "statement",
+    "locality",
+    "distill_samples",
     "merge",
     "topk",
     "adapters_from",

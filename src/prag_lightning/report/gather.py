@@ -26,6 +26,8 @@ _OF_ADAPTERS = (
     "block_size",
     "objective",
     "statement",
+    "locality",
+    "distill_samples",
     "adapter_format",
     "target_modules",
     "base_weight",

@@ -57,6 +57,7 @@ _RECIPE = {
     "block_size": 3000,
     "objective": "published",
     "statement": "none",
+    "locality": 0,
     "answer_extraction": "paper",
     "topk": 3,
     "sample": 300,

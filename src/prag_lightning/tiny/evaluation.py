@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from prag_lightning.answer import generate
 from prag_lightning.augment import RowSampler, parse_qa_pairs
+from prag_lightning.continuations import with_continuations
 from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe
 from prag_lightning.errors import InputError
 from prag_lightning.examples import ExampleBuilder, Objective, Statement
@@ -19,6 +20,7 @@ from prag_lightning.lora.merge import Merge, merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import answer_presence, evaluate
 from prag_lightning.prompts import PromptTemplates
+from prag_lightning.records import AugmentedPassage
 from prag_lightning.retrieval import RankBM25Retriever
 from prag_lightning.tiny.demo import Demo
 from prag_lightning.tiny.tasks import DEMO_DATASET
@@ -62,12 +64,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its answer, and what stands in the prompt and in the weights."""
+    """A question, its answer, and what stands in the prompt and in the weights, with the scores that adapters are
+    merged by."""
 
     question: str
     answer: str
     passages: Sequence[str] = ()
     adapters: Sequence[LoraWeights] = ()
+    scores: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -155,15 +159,20 @@ class Evaluation:
         `qa_pairs` are taken."""
         entities = self._entities()
         builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective=objective, statement=statement)
-        encoder = Encoder(self.llm, random_adapter(self.llm.stack, recipe.lora_rank, 0), recipe)
-        group = []
-        for entity in entities:
-            augmented = self.world.augmented(entity)
-            augmented = replace(augmented, qa=augmented.qa[:qa_pairs])
-            group.append(PassageExamples(entity.name, tuple(builder.build(augmented))))
+        written = [self.world.augmented(entity) for entity in entities]
+        passages = [replace(augmented, qa=augmented.qa[:qa_pairs]) for augmented in written]
         started = time.perf_counter()
-        weights = [encoded.weights for encoded in encoder.encode(group)]
-        return Encoded(entities, weights, recipe.scaling, (time.perf_counter() - started) / len(group))
+        weights = self.train(passages, recipe, builder)
+        return Encoded(entities, weights, recipe.scaling, (time.perf_counter() - started) / len(passages))
+
+    def train(
+        self, passages: Sequence[AugmentedPassage], recipe: TrainingRecipe, builder: ExampleBuilder
+    ) -> list[LoraWeights]:
+        """An adapter of each passage, all trained at once."""
+        encoder = Encoder(self.llm, random_adapter(self.llm.stack, recipe.lora_rank, 0), recipe)
+        passages = with_continuations(self.llm, builder, passages)
+        group = [PassageExamples(str(i), tuple(builder.build(passage))) for i, passage in enumerate(passages)]
+        return [encoded.weights for encoded in encoder.encode(group)]
 
     def adapters(self, encoded: Encoded) -> list[Result]:
         """EM on encoded entities with the adapter of the passage, another's, and three added, without a passage in the
@@ -247,7 +256,7 @@ class Evaluation:
                 self.llm,
                 ids,
                 _LONG_TOKENS if with_cot else _DIRECT_TOKENS,
-                adapters=[merge(each.adapters, method) for each in batch] if batch[0].adapters else None,
+                adapters=[merge(each.adapters, method, each.scores) for each in batch] if batch[0].adapters else None,
                 scaling=scaling,
             )
             for text, each in zip(texts, batch, strict=True):
