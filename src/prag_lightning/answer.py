@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from prag_lightning.decode import decode, decodes
 from prag_lightning.errors import PragError
 from prag_lightning.llm import LLM
 from prag_lightning.lora.merge import stack
@@ -95,26 +97,16 @@ def generate_each(
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
-    if adapters is not None:
-        llm.stack.set(stack(adapters, llm.device), scaling)
-    finite = _FiniteScores()
+    ids, mask = ids.to(llm.device), mask.to(llm.device)
+    stacked = None if adapters is None else stack(adapters, llm.device)
+    continued = decode if decodes(llm.model) else _generate
     try:
-        output = llm.model.generate(  # type: ignore[operator]
-            input_ids=ids.to(llm.device),
-            attention_mask=mask.to(llm.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_k=None,
-            top_p=None,
-            repetition_penalty=None,
-            pad_token_id=llm.pad_id,
-            logits_processor=LogitsProcessorList([finite, *logits_processors]),
-        )
+        written, broken = continued(llm, ids, mask, max_new_tokens, stacked, scaling, logits_processors)
     finally:
         llm.stack.clear()
-    texts: list[str] = llm.tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
-    refused |= dict.fromkeys(finite.broken_rows() - refused.keys(), "the model's scores are not finite")
+    texts: list[str] = llm.tokenizer.batch_decode(written, skip_special_tokens=True)
+    not_finite = set(broken.nonzero().flatten().tolist()) - refused.keys()
+    refused |= dict.fromkeys(not_finite, "the model's scores are not finite")
     return [Unanswered(refused[row]) if row in refused else text for row, text in enumerate(texts)]
 
 
@@ -130,18 +122,45 @@ def unfit(llm: LLM, prompt: Sequence[int], max_new_tokens: int) -> str:
     return ""
 
 
+def _generate(
+    llm: LLM,
+    ids: Tensor,
+    mask: Tensor,
+    max_new_tokens: int,
+    adapters: LoraWeights | None,
+    scaling: float,
+    logits_processors: Sequence[LogitsProcessor],
+) -> tuple[Tensor, Tensor]:
+    """What `decode` gives, by transformers."""
+    finite = _FiniteScores(len(ids))
+    if adapters is not None:
+        llm.stack.set(adapters, scaling)
+    output: Tensor = llm.model.generate(  # type: ignore[operator]
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        repetition_penalty=None,
+        pad_token_id=llm.pad_id,
+        logits_processor=LogitsProcessorList([finite, *logits_processors]),
+    )
+    return output[:, ids.shape[1] :], finite.broken
+
+
 class _FiniteScores(LogitsProcessor):
-    """Leaves the scores as they are, and remembers the rows in which one was infinite or no number."""
+    """Leaves the scores as they are, and remembers the rows in which one was infinite or no number.
 
-    def __init__(self) -> None:
-        self._broken: torch.Tensor | None = None
+    Args:
+        rows: How many there are.
+    """
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __init__(self, rows: int) -> None:
+        self.broken = torch.zeros(rows, dtype=torch.bool)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores `[N, V]`, as they came."""
-        broken = ~scores.amax(dim=-1).isfinite()
-        self._broken = broken if self._broken is None else self._broken | broken
+        self.broken = self.broken.to(scores.device) | ~scores.amax(dim=-1).isfinite()
         return scores
-
-    def broken_rows(self) -> set[int]:
-        """The rows that have met such a score."""
-        return set() if self._broken is None else set(self._broken.nonzero().flatten().tolist())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from prag_lightning.examples import Example
+from prag_lightning.fused import FusedParts
 from prag_lightning.llm import LLM
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
@@ -141,6 +142,7 @@ class Encoder:
     def __init__(self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe) -> None:
         self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
         self._hidden_and_head = _hidden_and_head(llm)
+        self._fused = FusedParts(llm, base_weight, recipe.scaling)
 
     @torch.inference_mode(False)
     def encode(
@@ -170,7 +172,9 @@ class Encoder:
             for step in range(steps[0]):
                 active = sum(step < count for count in steps)
                 batch = [self.recipe.step_examples(passage.examples, step) for passage in passages[:active]]
-                for i, loss in enumerate(training.step(batch, self._hidden_and_head)):
+                with self._fused.used():
+                    step_losses = training.step(batch, self._hidden_and_head)
+                for i, loss in enumerate(step_losses):
                     losses[i].append(loss)
                 if on_step is not None:
                     on_step(step + 1, steps[0])
