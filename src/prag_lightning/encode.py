@@ -16,7 +16,7 @@ from prag_lightning.fused import FusedParts
 from prag_lightning.llm import LLM
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
-from prag_lightning.loss import frozen_head_cross_entropy
+from prag_lightning.loss import HiddenAndHead, frozen_head_cross_entropy, hidden_and_head
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Encoder:
 
     def __init__(self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe) -> None:
         self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
-        self._hidden_and_head = _hidden_and_head(llm)
+        self._hidden_and_head = hidden_and_head(llm)
         self._fused = FusedParts(llm, base_weight, recipe.scaling)
 
     @torch.inference_mode(False)
@@ -227,7 +227,7 @@ class _StackTraining:
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.tensor(0.0) for _ in self.parameters]
 
-    def step(self, batch: Sequence[Sequence[Example]], hidden_and_head: _HiddenAndHead) -> list[float]:
+    def step(self, batch: Sequence[Sequence[Example]], hidden_and_head: HiddenAndHead) -> list[float]:
         """One AdamW step of the first `len(batch)` adapters on their examples; gives each one's mean token loss."""
         active = len(batch)
         leaves = [parameter[:active].detach().requires_grad_() for parameter in self.parameters]
@@ -315,33 +315,3 @@ def _tensors(
 
 _States = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]
 """Hidden states `[M, d]` of the tokens that are learnt, head, bias, and their labels and loss weights `[M]`."""
-_HiddenAndHead = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
-
-
-def _hidden_and_head(llm: LLM) -> _HiddenAndHead:
-    """How to get the last hidden states `[N, T, d]` and the weight and bias of the layer that makes logits of them.
-
-    A model that scales or caps its logits has no such layer: it gives the logits themselves, `[N, T, V]`, and no
-    weight.
-    """
-    model = llm.model
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    decoder = getattr(model, model.base_model_prefix, None)
-    if isinstance(head, torch.nn.Linear) and isinstance(decoder, torch.nn.Module):
-        ids = torch.tensor([[llm.pad_id, 0, 1]], device=llm.device)
-        with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False).logits
-            hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
-            plain = torch.allclose(head(hidden).float(), logits.float(), rtol=1e-3, atol=1e-3)
-        if plain:
-
-            def from_hidden(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-                states = decoder(input_ids=ids, use_cache=False).last_hidden_state
-                return states.to(head.weight.dtype), head.weight, head.bias
-
-            return from_hidden
-
-    def from_logits(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        return model(input_ids=ids, use_cache=False).logits, None, None
-
-    return from_logits

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from prag_lightning.llm import LLM
 
 LOGITS_AT_ONCE = 2**24
 """How many logits one piece may hold: 64 MiB in float32, 131 tokens of a 128k vocabulary."""
@@ -81,3 +85,36 @@ def frozen_head_cross_entropy(
     """
     total, losses = _FrozenHeadCrossEntropy.apply(hidden, head, bias, labels, weights, teacher)  # type: ignore[no-untyped-call]
     return total, losses
+
+
+HiddenAndHead = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
+"""Of ids `[N, T]` the last hidden states, and the weight and bias of the layer that makes logits of them."""
+
+
+def hidden_and_head(llm: LLM) -> HiddenAndHead:
+    """How to get the last hidden states `[N, T, d]` and the weight and bias of the layer that makes logits of them.
+
+    A model that scales or caps its logits has no such layer: it gives the logits themselves, `[N, T, V]`, and no
+    weight.
+    """
+    model = llm.model
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    decoder = getattr(model, model.base_model_prefix, None)
+    if isinstance(head, torch.nn.Linear) and isinstance(decoder, torch.nn.Module):
+        ids = torch.tensor([[llm.pad_id, 0, 1]], device=llm.device)
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits
+            hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+            plain = torch.allclose(head(hidden).float(), logits.float(), rtol=1e-3, atol=1e-3)
+        if plain:
+
+            def from_hidden(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+                states = decoder(input_ids=ids, use_cache=False).last_hidden_state
+                return states.to(head.weight.dtype), head.weight, head.bias
+
+            return from_hidden
+
+    def from_logits(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return model(input_ids=ids, use_cache=False).logits, None, None
+
+    return from_logits

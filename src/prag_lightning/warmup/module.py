@@ -10,14 +10,13 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from prag_lightning.encode import _hidden_and_head
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import Example, common_prefix
 from prag_lightning.layout import warmup_directory
 from prag_lightning.llm import DTYPES, LLM, load_llm, short_name
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
-from prag_lightning.loss import frozen_head_cross_entropy
+from prag_lightning.loss import frozen_head_cross_entropy, hidden_and_head
 
 Batch = tuple[Tensor, Tensor]
 """Ids `[N, T]`, and which tokens after the first are learnt, `[N, T - 1]`; see `collate`."""
@@ -104,7 +103,7 @@ class WarmupModule(LightningModule):
         )
         self.network = self.llm.model
         self.lora = LoraParameters(random_adapter(self.llm.stack, self.lora_rank, seed=0))
-        self._hidden_and_head = _hidden_and_head(self.llm)
+        self._hidden_and_head = hidden_and_head(self.llm)
 
     def directory(self, with_cot: bool) -> Path:
         """Where the trained adapter goes."""
