@@ -1,6 +1,7 @@
 """Speed of encoding and answering beside plain PEFT, on models with random weights, so that nothing is downloaded.
 
     python -m benchmarks.speed
+    python -m benchmarks.speed --only encode --rounds 1     # prints figures, writes nothing
 
 Writes `RESULTS.md` and `speed.json` beside this file. Both sides run in one process and take turns; figures are medians
 of the rounds with their spread. Takes about half an hour on two CPU cores.
@@ -9,6 +10,7 @@ of the rounds with their spread. Takes about half an hour on two CPU cores.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -56,6 +58,9 @@ PUBLISHED = "as published"
 GROUP_TOKENS = {"2M": 16384, "26M": 8192}
 ANSWER_BATCHES, TOPK = (16, 64), 3
 ADAPTERS = 48
+PARTS = ("encode", "answer", "growth", "augment")
+SLOW_BFLOAT16 = 0.25
+"""Of float32's rate: a CPU without instructions for bfloat16 would take hours, and nobody would ask it to."""
 Timer = Callable[[], object]
 
 
@@ -79,21 +84,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement")
     parser.add_argument("--many", type=int, default=10_000, help="passages of the long run")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="print these figures, and write nothing")
     options = parser.parse_args()
+    parts = options.only or PARTS
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "encode": [], "answer": []}
     with tempfile.TemporaryDirectory() as name:
         for size in SHAPES:
             folder = make_model(Path(name) / size, size)
-            results["encode"] += encode(folder, size, options.rounds)
-            results["answer"] += answer(folder, size, options.rounds)
-        results["growth"] = growth(Path(name) / "2M", (100, options.many))
-        results["augment"] = augment(Path(name), options.rounds)
+            if "encode" in parts:
+                results["encode"] += encode(folder, size, options.rounds)
+            if "answer" in parts:
+                results["answer"] += answer(folder, size, options.rounds)
+        if "growth" in parts:
+            results["growth"] = growth(Path(name) / "2M", (100, options.many))
+        if "augment" in parts:
+            results["augment"] = augment(Path(name), options.rounds)
+    if options.only:
+        print(json.dumps(results, indent=2))
+        return
     write_json(HERE / "speed.json", results)
     write_text(HERE / "RESULTS.md", report(results))
 
 
 def make_model(folder: Path, size: str) -> Path:
-    """A Llama of random weights with prag-tiny's tokenizer."""
+    """A Llama of random weights with prag-tiny's tokenizer, and what its adapters start from."""
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -107,7 +121,9 @@ def make_model(folder: Path, size: str) -> Path:
         eos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    baselines.make_base_weight(model, folder / "base_weight", RECIPE.lora_rank, RECIPE.lora_alpha)
     return folder
 
 
@@ -135,11 +151,17 @@ def timed(work: Timer) -> float:
     return time.perf_counter() - started
 
 
-def matmul_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product."""
-    left, right = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
+def matmul_rate(dtype: torch.dtype, width: int = 2048) -> float:
+    """Floating-point operations a second of a product of two square matrices."""
+    left, right = torch.randn(width, width).to(dtype), torch.randn(width, width).to(dtype)
     left @ right
-    return 2 * 2048**3 / median(timed(lambda: left @ right) for _ in range(7))
+    return 2 * width**3 / median(timed(lambda: left @ right) for _ in range(7))
+
+
+def precisions() -> list[torch.dtype]:
+    """float32, and bfloat16 where the machine is made for it."""
+    quick = matmul_rate(torch.bfloat16, 128) > SLOW_BFLOAT16 * matmul_rate(torch.float32, 128)
+    return [torch.float32, torch.bfloat16] if quick else [torch.float32]
 
 
 def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
@@ -147,8 +169,7 @@ def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     print(f"encode, {size}", file=sys.stderr)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     base = folder / "base_weight"
-    baselines.make_base_weight(plain, base, RECIPE.lora_rank, RECIPE.lora_alpha)
-    llms = {dtype: load_llm(str(folder), dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
+    llms = {dtype: load_llm(str(folder), dtype=dtype) for dtype in precisions()}
     passages = as_examples(llms[torch.float32], some_passages(200))
     (group, *_) = group_passages(passages, RECIPE, GROUP_TOKENS[size])
     examples = [(example.input_ids, example.loss_from) for example in passages[0].examples]
@@ -159,9 +180,9 @@ def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     work: dict[str, tuple[Timer, int]] = {
         PUBLISHED: (lambda: baselines.train(plain, base, examples, pad_to=PADDED), 1),
         "without padding": (lambda: baselines.train(plain, base, examples), 1),
-        "ours, float32": (lambda: encoders[torch.float32].encode(group), len(group)),
-        "ours, bfloat16": (lambda: encoders[torch.bfloat16].encode(group), len(group)),
     }
+    for dtype, encoder in encoders.items():
+        work[f"ours, {dtype}".replace("torch.", "")] = (partial(encoder.encode, group), len(group))
     measured = alternate(work, rounds)
     tokens = sum(len(example.input_ids) for passage in group for example in passage.examples) / len(group)
     parameters = sum(p.numel() for p in plain.parameters())
@@ -176,7 +197,8 @@ def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
             row |= {"passages_at_once": len(group), "tokens": tokens, "gflops": rate / 1e9}
             row["share_of_matmul"] = rate / rates[torch.float32 if "32" in name else torch.bfloat16]
         rows.append(row)
-    rows[-1]["change"] = change(encoders[torch.float32], encoders[torch.bfloat16], group[:8])
+    if torch.bfloat16 in encoders:
+        rows[-1]["change"] = change(encoders[torch.float32], encoders[torch.bfloat16], group[:8])
     return rows
 
 
@@ -327,12 +349,16 @@ def machine() -> str:
     )
 
 
+def _times(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
 def _encode_row(row: dict[str, Any]) -> str:
     rate = f"{row['gflops']:.0f} ({row['share_of_matmul']:.0%})" if "gflops" in row else ""
     return (
         f"| {row['model']} | {row['how']} | {row['seconds']:.3f} ({row['least']:.3f}–{row['most']:.3f}) "
-        f"| {row['times_published']:.1f} | {row['times_without_padding']:.1f} | {row.get('passages_at_once', 1)} "
-        f"| {rate} |\n"
+        f"| {_times(row['times_published'])} | {_times(row['times_without_padding'])} "
+        f"| {row.get('passages_at_once', 1)} | {rate} |\n"
     )
 
 
@@ -340,6 +366,11 @@ def report(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     encode_rows = "".join(map(_encode_row, results["encode"]))
     changes = ", ".join(f"{r['change']:.1%} at {r['model']}" for r in results["encode"] if "change" in r)
+    if changes:
+        bfloat16 = f"In bfloat16 the updates differ from those in float32 by {changes} "
+        bfloat16 += "(norm of the difference over norm of the update)."
+    else:
+        bfloat16 = "bfloat16 is left out: this CPU multiplies it at less than a quarter of float32's rate."
     answer_rows = "".join(
         f"| {r['model']} | {r['method']} | {r['prompt']:.0f} | {r['new_tokens']} | {r['peft']['seconds']:.3f} "
         f"({r['peft']['least']:.3f}–{r['peft']['most']:.3f}) | {r['batch']} | {r['ours']['seconds']:.4f} "
@@ -371,7 +402,7 @@ two matrices of 2048 × 2048 in the same precision.
 | model | how | seconds a passage | × published | × without padding | passages at once | GFLOP/s (share of matmul) |
 |---|---|---:|---:|---:|---:|---:|
 {encode_rows}
-In bfloat16 the updates differ from those in float32 by {changes} (norm of the difference over norm of the update).
+{bfloat16}
 
 | passages in a run (2M) | seconds a passage | peak memory of the process |
 |---:|---:|---:|

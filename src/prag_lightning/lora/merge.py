@@ -39,13 +39,12 @@ def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequen
     if method == "orthogonal":
         adapters = _orthogonalised(adapters)
     weights = _weights(method, len(adapters), scores)
-    return {
-        name: (
-            torch.cat([adapter[name][0] for adapter in adapters], dim=0),
-            torch.cat([weight * adapter[name][1] for weight, adapter in zip(weights, adapters, strict=True)], dim=1),
-        )
-        for name in adapters[0]
-    }
+    merged: LoraWeights = {}
+    for name in adapters[0]:
+        matrices_a, matrices_b = zip(*(adapter[name] for adapter in adapters), strict=True)
+        weighted = [b if weight == 1.0 else weight * b for weight, b in zip(weights, matrices_b, strict=True)]
+        merged[name] = torch.cat(matrices_a, dim=0), torch.cat(weighted, dim=1)
+    return merged
 
 
 def _weights(method: Merge, count: int, scores: Sequence[float]) -> list[float]:

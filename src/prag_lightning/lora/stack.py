@@ -79,6 +79,7 @@ class LoraStack:
                 mend=f"It has {', '.join(sorted(linears))}",
             )
         self.layers = {name: StackedLinear(module) for name, module in found.items()}
+        self._sizes = {name: (module.in_features, module.out_features) for name, module in found.items()}
         for name, layer in self.layers.items():
             _replace(model, name, layer)
 
@@ -105,10 +106,7 @@ class LoraStack:
 
     def shapes(self, rank: int) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
         """Shapes of one adapter's A and B of `rank`, by module name."""
-        return {
-            name: ((rank, layer.base.in_features), (layer.base.out_features, rank))
-            for name, layer in self.layers.items()
-        }
+        return {name: ((rank, d_in), (d_out, rank)) for name, (d_in, d_out) in self._sizes.items()}
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
