@@ -62,10 +62,36 @@ def test_questions_come_line_by_line_and_a_bad_one_does_not_end_it(settings, cap
     assert err.count("prag: error: the question is empty") == 1
 
 
+def test_the_standard_input_may_be_any_bytes_or_nothing(settings, capsys, monkeypatch):
+    lines = "Где родился Пушкин?\n".encode() + b"Who \xff is it?\n" + "東京？\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
+    assert main(["ask", *settings, "--json", "--model.inference_method=vanilla"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["question"] for line in out.splitlines()] == ["Где родился Пушкин?", "東京？"]
+    assert err.count("prag: error: the question is not UTF-8 ('Who \\udcff is it?')") == 1
+    for nothing in (io.StringIO(""), None):
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert main(["ask", *settings, "--model.inference_method=vanilla"]) == 2
+        assert "there is no question, and no terminal to ask for one" in capsys.readouterr().err
+
+
+def test_an_answer_that_rests_on_no_passage_says_so(settings, capsys):
+    assert main(["ask", *settings, "東京はどこですか？", "--model.inference_method=icl"]) == 0
+    assert "no passage was found" in capsys.readouterr().out
+
+
+def test_passages_are_whole_where_there_is_no_terminal(settings, capsys):
+    assert main(["ask", *settings, "Which country does Helstead belong to?", "--model.inference_method=icl"]) == 0
+    passage = next(p for p in CorpusReader(ROOT / "data/demo/corpus.tsv") if p.title == "Helstead")
+    assert f"  {passage.title}: {passage.text}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["  "], "the question is empty"),
+        (["？!"], "the question is empty"),
+        (["Who \udcff?"], "the question is not UTF-8"),
         (["Who?", "--data.corpus=absent.tsv"], "absent.tsv"),
         (["Who?", "--data.corpus=null"], "data.corpus"),
         (["Who?", "and what?"], "and what?"),

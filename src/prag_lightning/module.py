@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -18,13 +18,12 @@ from prag_lightning.datamodule import PragDataModule
 from prag_lightning.encode import TrainingRecipe
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement
-from prag_lightning.export import export_merged
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout
 from prag_lightning.library import AdapterLibrary, Unencoded
 from prag_lightning.llm import LLM, load_llm, short_name
 from prag_lightning.lora.merge import MERGES, Merge
-from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
+from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat
 from prag_lightning.metrics import AnswerScores, Extraction
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
@@ -347,20 +346,6 @@ class PragModule(LightningModule):
         """Say where the answers are."""
         for _, answers in self.splits:
             self.print(f"Answers are in {answers.directory / 'predict.json'}")
-
-    # export
-
-    def export(self, out: Path, test_ids: Sequence[int] | None = None, rank: int | None = None) -> Iterator[Path]:
-        """Write each question's merged adapter as one PEFT directory; see `export_merged`."""
-        self.configure_model()
-        adapters = Adapters(self.open_library(create=False), self.merge)
-
-        def merged(record: AugmentedQuestion) -> LoraWeights:
-            scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
-            return adapters.load(record.passages, record.question.test_id, scores)
-
-        records = self.data.records(self.model_name)
-        return export_merged(records, merged, self.library.adapter_config, out, test_ids, rank)
 
     # Helpers
 

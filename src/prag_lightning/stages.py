@@ -86,12 +86,13 @@ class PragCLI(LightningCLI):
         groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Give a run one TensorBoard directory under logs/, named so that a person knows it."""
+        """Give a run one TensorBoard directory, named so that a person knows it; under logs/, or trainer.default_root_dir."""
         if self._get(self.config_init, "trainer.logger") in (None, True) and self.subcommand in ("fit", "test"):
             method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
             run = f"{self.subcommand}{method}-{datetime.now():%Y%m%d-%H%M%S}"
+            root = self._get(self.config_init, "trainer.default_root_dir") or "logs"
             kwargs["logger"] = TensorBoardLogger(
-                "logs", name=f"tensorboard/{self.datamodule.dataset}", version=run, default_hp_metric=False
+                root, name=f"tensorboard/{self.datamodule.dataset}", version=run, default_hp_metric=False
             )
         elif self.subcommand not in ("fit", "test"):
             kwargs["logger"] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
 from prag_lightning.answer import uses_adapters
+from prag_lightning.answerer import Adapters
 from prag_lightning.ask import Asker, answer_all, show_json, show_text
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.files import augment_dataset
@@ -20,12 +22,16 @@ from prag_lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.check import check_adapters
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.datamodule import PragDataModule
+from prag_lightning.errors import InputError
+from prag_lightning.export import Exporter, named_passages
 from prag_lightning.files import Journal
 from prag_lightning.group_size import device_name
+from prag_lightning.hub import check_hub, push
 from prag_lightning.llm import load_llm, short_name
 from prag_lightning.module import DTYPES, PragModule
 from prag_lightning.on_demand import OnDemand
 from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
+from prag_lightning.records import AugmentedQuestion
 from prag_lightning.summaries import Summaries
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -142,9 +148,11 @@ class PragTrainer(Trainer):
         with self.precision_plugin.forward_context():
             answer_all(Asker(model.make_answerer(), on_demand), question, show_json if json else show_text)
 
-    def on_demand(self, model: PragModule, data: PragDataModule) -> OnDemand:
-        """What finds passages for questions as they come, and provides their adapters where they are used."""
-        library = model.open_library(create=True) if uses_adapters(model.inference_method) else None
+    def on_demand(self, model: PragModule, data: PragDataModule, *, adapters: bool | None = None) -> OnDemand:
+        """What finds passages for questions as they come, and provides their adapters, where they are used unless
+        `adapters` says otherwise."""
+        adapters = uses_adapters(model.inference_method) if adapters is None else adapters
+        library = model.open_library(create=True) if adapters else None
         rank, processes, meet = self.global_rank, self.world_size, self.strategy.barrier
         folder = data.augment_folder(model.model_name)
 
@@ -209,20 +217,56 @@ class PragTrainer(Trainer):
         datamodule: PragDataModule,
         out: str,
         test_ids: list[int] | None = None,
+        passages: list[int | str] | None = None,
+        merged: bool = True,
         rank: int | None = None,
-    ) -> None:
-        """Write the merged adapter of each question's passages as a PEFT directory, `{out}/{split}/{test_id}`.
+        push_to_hub: str | None = None,
+        hub_private_repo: bool = True,
+    ) -> list[Path]:
+        """Write adapters as PEFT directories: merged for each question, `{out}/{split}/{test_id}`, or for a set of
+        passages, `{out}/merged`; or each passage's own.
 
         Args:
             model: Says how they were trained and are merged.
-            datamodule: The questions.
+            datamodule: The questions, or the corpus.
             out: A folder; what is there already is left alone.
             test_ids: Of the questions; unset means all.
+            passages: Ids of passages of the corpus, in place of questions; adapters that are missing are made.
+            merged: Make one adapter of several; else `{out}/{split}/data_{test_id}/passage_{pid}` or
+                `{out}/passage_{id}`.
             rank: Fill adapters up to this rank with zeros, for serving engines that take 8, 16, … only.
+            push_to_hub: A repository of the Hugging Face hub to put them into as well, such as me/my-adapters.
+            hub_private_repo: Whether that is private, if it has to be made.
         """
+        if push_to_hub is not None:
+            check_hub(push_to_hub)
+        if rank is not None and rank < 1:
+            raise InputError(f"rank is {rank}", where="--rank", mend="Give 1 or more")
         self._attach(model, datamodule)
-        for path in model.export(Path(out), test_ids, rank):
+        adapters = Adapters(model.open_library(create=passages is not None), model.merge)
+        exporter = Exporter(adapters, Path(out), rank)
+        if passages is None:
+            records = datamodule.records(model.model_name)
+            written = exporter.of_questions(records, test_ids, merged=merged, scores=self._scores(model, datamodule))
+        else:
+            named = named_passages(datamodule.corpus, [str(key) for key in passages])
+            model.to(self.strategy.root_device)
+            with self.precision_plugin.forward_context():
+                ready = self.on_demand(model, datamodule, adapters=True).provide([passage.text for passage in named])
+            written = exporter.of_passages({p.id: a for p, a in zip(named, ready, strict=True)}, merged=merged)
+        paths = []
+        for path in written:
             print(path)
+            paths.append(path)
+        if push_to_hub is not None:
+            print(push(push_to_hub, Path(out), paths, private=hub_private_repo))
+        return paths
+
+    def _scores(self, model: PragModule, data: PragDataModule) -> Callable[[AugmentedQuestion], Sequence[float]]:
+        """What gives the scores of a question's passages in retrieval, if the merge takes them."""
+        if model.merge != "score":
+            return lambda _: ()
+        return lambda record: data.scores([record], [record.passages])[0]
 
     def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> None:
         """Print all results, and write them as a page with intervals, the paper's numbers, comparisons and costs.
