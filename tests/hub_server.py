@@ -48,7 +48,8 @@ def running_hub() -> Iterator[Hub]:
                 entries = [json.loads(line) for line in body.splitlines()]
                 added = [entry["value"] for entry in entries if entry["key"] == "file"]
                 hub.files |= {file["path"]: base64.b64decode(file["content"]) for file in added}
-                self.reply({"commitUrl": f"{hub.address}/commit/1", "commitOid": "1"})
+                name = self.path.removeprefix("/api/models/").partition("/commit/")[0]
+                self.reply({"commitUrl": f"{hub.address}/{name}/commit/1", "commitOid": "1"})
 
         def reply(self, value: dict) -> None:
             self.send(200, json.dumps(value).encode())

@@ -111,6 +111,16 @@ class Answerer:
             )
         return [_row(record, journal.get(key)) for record, key in zip(batch, keys, strict=True)]
 
+    def is_answered(
+        self,
+        record: AugmentedQuestion,
+        journal: Journal,
+        encoded: Sequence[AugmentedPassage],
+        scores: Sequence[float] = (),
+    ) -> bool:
+        """Whether the journal has the answer to a question; for the arguments see `answer`."""
+        return journal.get(self._key(self._prompt(record), encoded, scores)) is not None
+
     def texts(
         self,
         batch: Sequence[AugmentedQuestion],

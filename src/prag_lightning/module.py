@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -274,6 +274,19 @@ class PragModule(LightningModule):
             data.dataset,
             str(self.trainer.precision),
         )
+
+    def answered_before(self, answerer: Answerer) -> Callable[[AugmentedQuestion], bool]:
+        """What says whether a question has been answered in an earlier run."""
+        splits = self.layout.results(self._method, "any").parent.glob("*/journal-*.jsonl")
+        no_rank = -1  # reads what others write, and leaves their torn lines to them
+        journals = [Journal(folder, no_rank) for folder in sorted({path.parent for path in splits})]
+        by_score = self.merge == "score"
+
+        def is_answered(record: AugmentedQuestion) -> bool:
+            scores = self.data.scores([record], [record.passages])[0] if by_score else ()
+            return any(answerer.is_answered(record, journal, record.passages, scores) for journal in journals)
+
+        return is_answered
 
     def _start_answering(self) -> None:
         self.answerer = self.make_answerer()

@@ -86,7 +86,8 @@ class PragCLI(LightningCLI):
         groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Give a run one TensorBoard directory, named so that a person knows it; under logs/, or trainer.default_root_dir."""
+        """Give a run one TensorBoard directory, named so that a person knows it; below
+        trainer.default_root_dir, or logs/."""
         if self._get(self.config_init, "trainer.logger") in (None, True) and self.subcommand in ("fit", "test"):
             method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
             run = f"{self.subcommand}{method}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -105,23 +106,42 @@ def run_stage(args: list[str]) -> None:
     Raises:
         Terminated: after SIGTERM.
     """
+    try:
+        _cli(with_bases(args))
+    except SIGTERMException as error:
+        raise Terminated from error
+
+
+def experiment(config: str, *overrides: str) -> tuple[PragTrainer, PragModule, PragDataModule]:
+    """What a configuration file describes, for use from Python: `experiment("configs/demo.yaml", "--data.sample=8")`.
+
+    Args:
+        config: The file.
+        overrides: Settings as on the command line.
+
+    Raises:
+        InputError: if the file is missing or no configuration.
+    """
+    cli = _cli(with_bases(["--config", config, *overrides]), run=False)
+    return cli.trainer, cli.model, cli.datamodule
+
+
+def _cli(args: list[str], *, run: bool = True) -> PragCLI:
     for message in _QUIET:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        PragCLI(
-            PragModule,
-            PragDataModule,
-            trainer_class=PragTrainer,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=42,
-            auto_configure_optimizers=False,
-            save_config_callback=_SaveConfigWithLogs,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "prag", "description": DESCRIPTION},
-            args=with_bases(args),
-        )
-    except SIGTERMException as error:
-        raise Terminated from error
+    return PragCLI(
+        PragModule,
+        PragDataModule,
+        trainer_class=PragTrainer,
+        trainer_defaults=TRAINER_DEFAULTS,
+        seed_everything_default=42,
+        auto_configure_optimizers=False,
+        save_config_callback=_SaveConfigWithLogs,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "prag", "description": DESCRIPTION},
+        args=args,
+        run=run,
+    )

@@ -27,10 +27,10 @@ from prag_lightning.export import Exporter, named_passages
 from prag_lightning.files import Journal
 from prag_lightning.group_size import device_name
 from prag_lightning.hub import check_hub, push
-from prag_lightning.llm import load_llm, short_name
+from prag_lightning.llm import load_llm, parameter_bytes, short_name
 from prag_lightning.module import DTYPES, PragModule
 from prag_lightning.on_demand import OnDemand
-from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
+from prag_lightning.plan import StagePlan, check_memory, plan_augment, plan_fit, plan_test, print_plan
 from prag_lightning.records import AugmentedQuestion
 from prag_lightning.summaries import Summaries
 
@@ -142,11 +142,15 @@ class PragTrainer(Trainer):
             question: Unset means those that are typed at a prompt, or stand in the lines of the standard input.
             json: Print each answer, with its passages and timings, as a line of JSON.
         """
+        with self.precision_plugin.forward_context():
+            answer_all(self.asker(model, datamodule), question, show_json if json else show_text)
+
+    def asker(self, model: PragModule, datamodule: PragDataModule) -> Asker:
+        """What answers single questions, as `ask` does; adapters stay in memory between them."""
         self._attach(model, datamodule)
         model.to(self.strategy.root_device)
         on_demand = None if model.inference_method == "vanilla" else self.on_demand(model, datamodule)
-        with self.precision_plugin.forward_context():
-            answer_all(Asker(model.make_answerer(), on_demand), question, show_json if json else show_text)
+        return Asker(model.make_answerer(), on_demand)
 
     def on_demand(self, model: PragModule, data: PragDataModule, *, adapters: bool | None = None) -> OnDemand:
         """What finds passages for questions as they come, and provides their adapters, where they are used unless
@@ -166,7 +170,7 @@ class PragTrainer(Trainer):
             data.retriever, data.topk, spare, library, known, make_augmenter, model.group_size, rank, processes, meet
         )
 
-    def plan(self, model: PragModule, datamodule: PragDataModule, measure: bool = True) -> None:
+    def plan(self, model: PragModule, datamodule: PragDataModule, measure: bool = True) -> list[StagePlan]:
         """Say what is there and what is left to do: passages, time, memory and disk, stage by stage.
 
         Args:
@@ -174,7 +178,17 @@ class PragTrainer(Trainer):
             datamodule: The experiment's.
             measure: Do a batch of each stage to see how long it takes; what it makes is kept. A server of another's is
                 never asked.
+
+        Returns:
+            The stages that the method has.
+
+        Raises:
+            InputError: if the LLM does not fit into memory.
         """
+        dtype, device = DTYPES.get(str(self.precision), torch.float32), self.strategy.root_device
+        if not hasattr(model, "llm"):
+            size = parameter_bytes(model.model_name, dtype, trust_remote_code=model.trust_remote_code)
+            check_memory(model.model_name, size, dtype, device)
         self._attach(model, datamodule)
         model.to(self.strategy.root_device)
         name = model.model_name
@@ -190,8 +204,12 @@ class PragTrainer(Trainer):
                 library, augmented = model.open_library(create=True), [known[text] for text in texts if text in known]
                 stages.append(plan_fit(library, augmented, stages[0].todo, model.group_size, measure=measure))
             records = [replace(r, passages=tuple(known.get(p.passage, p) for p in r.passages)) for r in records]
-            stages.append(plan_test(model.make_answerer(), records, datamodule.batch_size, measure=measure))
-        print_plan(f"{len(records)} questions, {len(texts)} distinct passages, {datamodule.topk} a question", stages)
+            answerer = model.make_answerer()
+            answered = model.answered_before(answerer)
+            stages.append(plan_test(answerer, records, datamodule.batch_size, answered, measure=measure))
+        passages = sum(len(record.passages) for record in records)
+        print_plan(f"{len(records)} questions, {passages} passages, {len(texts)} of them distinct", stages)
+        return stages
 
     def check(self, model: PragModule, datamodule: PragDataModule, delete: bool = False) -> None:
         """Look at every adapter of the experiment, and name those that are damaged, missing or out of date.
@@ -268,7 +286,7 @@ class PragTrainer(Trainer):
             return lambda _: ()
         return lambda record: data.scores([record], [record.passages])[0]
 
-    def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> None:
+    def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> list[Path]:
         """Print all results, and write them as a page with intervals, the paper's numbers, comparisons and costs.
 
         Args:
@@ -278,5 +296,7 @@ class PragTrainer(Trainer):
         """
         from prag_lightning.report.write import report
 
-        for path in report(model.output_root, model.output_root if out is None else Path(out)):
+        paths = report(model.output_root, model.output_root if out is None else Path(out))
+        for path in paths:
             print(path)
+        return paths
