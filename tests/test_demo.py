@@ -166,7 +166,7 @@ def test_the_page_about_python_runs(tmp_path):
 assert [stage.stage for stage in stages] == ["augment", "fit", "test"]
 assert scores["single/em"] > 0.5, scores
 assert (answer.answer, answer.passages[0].title) == ("Nordelia", "Helstead")
-assert len(adapters) == 8
+assert len(adapters) == 4
 assert page.is_file() and table.is_file()
 assert reply == "Nordelia.", reply
 """

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -63,10 +64,12 @@ class Asker:
     Args:
         answerer: Answers.
         on_demand: Finds passages and provides their adapters; `None` for a method without passages.
+        autocast: The context that the LLM works in.
     """
 
     answerer: Answerer
     on_demand: OnDemand | None
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def ask(self, question: str) -> Answer:
         """Answer one question.
@@ -79,6 +82,10 @@ class Asker:
             raise InputError("the question is not UTF-8", where=ascii(asked[:60]), mend="Ask it in that encoding")
         if not any(char.isalnum() for char in asked):
             raise InputError("the question is empty", mend='Ask one, as in: prag ask --config FILE "Who wrote Emma?"')
+        with self.autocast():
+            return self._answer(asked)
+
+    def _answer(self, asked: str) -> Answer:
         seconds: dict[str, float] = {}
         passages: tuple[UsedPassage, ...] = ()
         record = AugmentedQuestion(Question(0, asked), ())

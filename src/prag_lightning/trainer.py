@@ -142,15 +142,14 @@ class PragTrainer(Trainer):
             question: Unset means those that are typed at a prompt, or stand in the lines of the standard input.
             json: Print each answer, with its passages and timings, as a line of JSON.
         """
-        with self.precision_plugin.forward_context():
-            answer_all(self.asker(model, datamodule), question, show_json if json else show_text)
+        answer_all(self.asker(model, datamodule), question, show_json if json else show_text)
 
     def asker(self, model: PragModule, datamodule: PragDataModule) -> Asker:
         """What answers single questions, as `ask` does; adapters stay in memory between them."""
         self._attach(model, datamodule)
         model.to(self.strategy.root_device)
         on_demand = None if model.inference_method == "vanilla" else self.on_demand(model, datamodule)
-        return Asker(model.make_answerer(), on_demand)
+        return Asker(model.make_answerer(), on_demand, self.precision_plugin.forward_context)
 
     def on_demand(self, model: PragModule, data: PragDataModule, *, adapters: bool | None = None) -> OnDemand:
         """What finds passages for questions as they come, and provides their adapters, where they are used unless
@@ -191,6 +190,8 @@ class PragTrainer(Trainer):
             check_memory(model.model_name, size, dtype, device)
         self._attach(model, datamodule)
         model.to(self.strategy.root_device)
+        if uses_adapters(model.inference_method):
+            model.open_library(create=True)  # `base_weight` is float32, whatever the context
         name = model.model_name
         with self.precision_plugin.forward_context():
             known = datamodule.augmented_passages(name)
