@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -123,7 +123,7 @@ def experiment(config: str, *overrides: str) -> tuple[PragTrainer, PragModule, P
         InputError: if the file is missing or no configuration.
     """
     cli = _cli(with_bases(["--config", config, *overrides]), run=False)
-    return cli.trainer, cli.model, cli.datamodule
+    return cast(PragTrainer, cli.trainer), cli.model, cli.datamodule
 
 
 def _cli(args: list[str], *, run: bool = True) -> PragCLI:
