@@ -4,8 +4,10 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from prag_lightning.cli import main
 from prag_lightning.corpus import CorpusReader
@@ -62,10 +64,36 @@ def test_questions_come_line_by_line_and_a_bad_one_does_not_end_it(settings, cap
     assert err.count("prag: error: the question is empty") == 1
 
 
+def test_the_standard_input_may_be_any_bytes_or_nothing(settings, capsys, monkeypatch):
+    lines = "Где родился Пушкин?\n".encode() + b"Who \xff is it?\n" + "東京？\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
+    assert main(["ask", *settings, "--json", "--model.inference_method=vanilla"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["question"] for line in out.splitlines()] == ["Где родился Пушкин?", "東京？"]
+    assert err.count("prag: error: the question is not UTF-8 ('Who \\udcff is it?')") == 1
+    for nothing in (io.StringIO(""), None):
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert main(["ask", *settings, "--model.inference_method=vanilla"]) == 2
+        assert "there is no question, and no terminal to ask for one" in capsys.readouterr().err
+
+
+def test_an_answer_that_rests_on_no_passage_says_so(settings, capsys):
+    assert main(["ask", *settings, "東京はどこですか？", "--model.inference_method=icl"]) == 0
+    assert "no passage was found" in capsys.readouterr().out
+
+
+def test_passages_are_whole_where_there_is_no_terminal(settings, capsys):
+    assert main(["ask", *settings, "Which country does Helstead belong to?", "--model.inference_method=icl"]) == 0
+    passage = next(p for p in CorpusReader(ROOT / "data/demo/corpus.tsv") if p.title == "Helstead")
+    assert f"  {passage.title}: {passage.text}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["  "], "the question is empty"),
+        (["？!"], "the question is empty"),
+        (["Who \udcff?"], "the question is not UTF-8"),
         (["Who?", "--data.corpus=absent.tsv"], "absent.tsv"),
         (["Who?", "--data.corpus=null"], "data.corpus"),
         (["Who?", "and what?"], "and what?"),
@@ -95,7 +123,7 @@ def test_test_makes_the_adapters_of_passages_that_it_retrieves(settings, capsys,
 def test_a_plan_counts_what_is_left_and_keeps_what_it_measures_with(settings, capsys, tmp_path):
     assert main(["plan", *settings, "--measure=false"]) == 0
     nothing_done = capsys.readouterr().out
-    assert re.search(r"4 questions, 4 distinct passages", nothing_done)
+    assert re.search(r"4 questions, 4 passages, 4 of them distinct", nothing_done)
     assert re.search(r"augment +0 +4 passages +not yet known", nothing_done)
     assert re.search(r"fit +0 +4 passages +not yet known +1\.\d MB", nothing_done)
     assert not list(tmp_path.glob("adapters/**/adapters"))
@@ -115,3 +143,31 @@ def test_a_plan_counts_what_is_left_and_keeps_what_it_measures_with(settings, ca
     assert re.search(r"fit +4 +0 passages +0:00:00", done)
     assert main(["plan", *settings, "--data.topk=2", "--measure=false"]) == 0
     assert re.search(r"augment +4 +4 passages +not yet known", capsys.readouterr().out)
+
+
+def test_a_plan_knows_what_has_been_answered(settings, capsys):
+    icl = [*settings, "--model.inference_method=icl"]
+    assert main(["augment", *icl]) == 0
+    assert main(["test", *icl, "--data.sample=3", "--trainer.logger=false"]) == 0
+    capsys.readouterr()
+    assert main(["plan", *icl, "--measure=false"]) == 0
+    assert re.search(r"test +3 +1 questions", capsys.readouterr().out)
+
+
+def test_a_plan_says_what_does_not_fit(settings, capsys, monkeypatch):
+    def no_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prag_lightning.plan.free_memory", lambda device: 1_000_000)
+        assert main(["plan", *settings]) == 2
+        assert "checkpoints/prag-tiny takes 0.0 GB in float32, and 0.0 GB of memory are free" in capsys.readouterr().err
+    monkeypatch.setattr("prag_lightning.encode.Encoder.encode", no_memory)
+    monkeypatch.setattr("prag_lightning.answerer.generate", no_memory)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    assert main(["plan", *settings]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "memory does not suffice to encode one passage" in out
+    assert "only 1 MB are free on disk" in out
+    assert "16 at once, up to 20 tokens, which does not fit into memory" in out
+    assert re.search(r"fit +0 +4 passages +not yet known", out)

@@ -12,6 +12,7 @@ import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli import main
@@ -126,26 +127,56 @@ def test_fit_writes_one_peft_adapter_a_passage_and_test_answers_with_them(config
 
 
 def test_tensorboard_shows_training_scores_and_predictions(config, tmp_path):
-    assert prag("fit", config, "--model.group_tokens", "200") == 0
-    assert prag("test", config, "--data.per_device_eval_batch_size", "2") == 0
+    root = f"--trainer.default_root_dir={tmp_path / 'runs'}"
+    assert prag("fit", config, "--model.group_tokens", "200", root) == 0
+    assert prag("test", config, "--data.per_device_eval_batch_size", "2", root) == 0
     runs = {}
-    for folder in (tmp_path / "logs/tensorboard/toy").iterdir():
+    for folder in (tmp_path / "runs/tensorboard/toy").iterdir():
         runs[folder.name.split("-2")[0]] = EventAccumulator(str(folder)).Reload()
     assert runs.keys() == {"fit", "test-prag"}
     fit, test = runs["fit"], runs["test-prag"]
+
+    def curve(run: EventAccumulator, tag: str) -> list[float]:
+        return [event.value for event in run.Scalars(tag)]
+
     by_step = fit.Scalars("recipe/loss_by_step")
     assert [event.step for event in by_step] == [0, 1, 2, 3, 4]
-    first_losses = [event.value for event in fit.Scalars("encode/loss_first_step")]
-    assert min(first_losses) <= by_step[0].value <= max(first_losses)
+    first, last = curve(fit, "encode/loss_first_step"), curve(fit, "encode/loss_last_step")
+    assert len(first) == len(last) > 1
+    assert min(first) <= by_step[0].value <= max(first)
+    assert min(last) <= by_step[-1].value <= max(last)
+    passages, tokens = curve(fit, "encode/passages_per_second"), curve(fit, "encode/tokens_per_second")
+    assert all(0 < p < t / 10 for p, t in zip(passages, tokens, strict=True))
+    recipe = tmp_path / "offline" / EXPERIMENT
+    updates = [adapter_update(load_file(path), 16) for path in recipe.glob("adapters/*/*/adapter_model.safetensors")]
+    norms = fit.Histograms("adapters/update_norm")[0].histogram_value
+    assert (norms.num, norms.min, norms.max) == pytest.approx((5, min(updates), max(updates)), rel=1e-3)
     assert fit.Histograms("adapters/distance_from_base_weight")[0].histogram_value.num == 5
-    assert fit.Histograms("adapters/last_loss")[0].histogram_value.min > 0
-    assert len(test.Scalars("total/so_far/f1")) == 2
-    assert test.Scalars("total/so_far/f1")[-1].value == pytest.approx(test.Scalars("total/f1")[0].value)
-    assert test.Scalars("hparams/f1")[0].value == test.Scalars("total/f1")[0].value
+    losses = fit.Histograms("adapters/last_loss")[0].histogram_value
+    assert losses.sum / losses.num == pytest.approx(by_step[-1].value, rel=1e-3)
+
+    for score in ("em", "f1", "prec", "recall", "presence"):
+        running = curve(test, f"total/so_far/{score}")
+        assert len(running) == 2
+        assert running[-1] == pytest.approx(curve(test, f"total/{score}")[0])
+    assert curve(test, "hparams/f1") == curve(test, "total/f1")
+    assert curve(test, "hparams/em") == curve(test, "total/em")
+    plugins = test.PluginTagToContent("hparams")
+    settings = HParamsPluginData.FromString(plugins["_hparams_/session_start_info"]).session_start_info.hparams
+    assert settings["inference_method"].string_value == "prag"
+    assert settings["lora_rank"].number_value == 2
     (table,) = test.Tensors("predictions/total/text_summary")
     text = table.tensor_proto.string_val[0].decode()
     assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [f"| Question {i}?" for i in range(3)]
+    assert "| a0 / b |" in text
     assert "blue bird · grey stone" in text
+
+
+def adapter_update(tensors: dict[str, torch.Tensor], scaling: float) -> float:
+    """The norm of all that an adapter adds, multiplied out."""
+    names = [name.removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
+    parts = [tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"] for name in names]
+    return scaling * float(torch.cat([part.flatten() for part in parts]).norm())
 
 
 def test_report_gathers_results(config, capsys):

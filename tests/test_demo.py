@@ -147,8 +147,29 @@ def test_augmented_texts_do_not_depend_on_the_batch(llm, passages, tmp_path):
     assert sum(value is not None for value in texts[0].values()) >= 6
 
 
+def python_of(document: str) -> str:
+    """The Python blocks of a document, as one program."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL))
+
+
 def test_example_of_the_readme_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", python_of("README.md")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith("['")
+
+
+def test_the_page_about_python_runs(tmp_path):
+    for name in ("checkpoints", "configs", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    checks = """
+assert [stage.stage for stage in stages] == ["augment", "fit", "test"]
+assert scores["single/em"] > 0.5, scores
+assert (answer.answer, answer.passages[0].title) == ("Nordelia", "Helstead")
+assert len(adapters) == 4
+assert page.is_file() and table.is_file()
+assert reply == "Nordelia.", reply
+"""
+    command = [sys.executable, "-c", python_of("docs/PYTHON.md") + checks]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

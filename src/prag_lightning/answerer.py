@@ -38,19 +38,22 @@ class Adapters:
         """The keys of the passages' adapters."""
         return [self.library.key(passage) for passage in passages]
 
-    def load(self, passages: Sequence[AugmentedPassage], test_id: int, scores: Sequence[float] = ()) -> LoraWeights:
-        """The merged adapter of the passages of question `test_id`.
+    def load(
+        self, passages: Sequence[AugmentedPassage], test_id: int | None = None, scores: Sequence[float] = ()
+    ) -> LoraWeights:
+        """The merged adapter of passages.
 
         Args:
             passages: Best ranked first.
-            test_id: Of the question, for messages.
+            test_id: Of the question whose they are, for messages.
             scores: Of the passages, if the merge takes them.
 
         Raises:
             InputError: naming the passage whose adapter is missing or damaged.
         """
+        whose = "" if test_id is None else f" of question {test_id}"
         loaded = [
-            self.library.store.load(key, f"the passage {passage.passage[:60]!r} of question {test_id}")
+            self.library.store.load(key, f"the passage {passage.passage[:60]!r}{whose}")
             for key, passage in zip(self.keys(passages), passages, strict=True)
         ]
         return merge(loaded or [self.library.base_weight], self.merge, scores)
@@ -115,6 +118,16 @@ class Answerer:
                 if isinstance(reply, str)
             )
         return [_row(record, journal.get(key) or replies[key]) for record, key in zip(batch, keys, strict=True)]
+
+    def is_answered(
+        self,
+        record: AugmentedQuestion,
+        journal: Journal,
+        encoded: Sequence[AugmentedPassage],
+        scores: Sequence[float] = (),
+    ) -> bool:
+        """Whether the journal has the answer to a question; for the arguments see `answer`."""
+        return journal.get(self._key(self._prompt(record), encoded, scores)) is not None
 
     def texts(
         self,

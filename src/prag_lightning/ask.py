@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -62,20 +64,28 @@ class Asker:
     Args:
         answerer: Answers.
         on_demand: Finds passages and provides their adapters; `None` for a method without passages.
+        autocast: The context that the LLM works in.
     """
 
     answerer: Answerer
     on_demand: OnDemand | None
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def ask(self, question: str) -> Answer:
         """Answer one question.
 
         Raises:
-            InputError: if it is empty.
+            InputError: if it is empty, or no text.
         """
         asked = question.strip()
-        if not asked.strip("?"):
+        if any("\ud800" <= char <= "\udfff" for char in asked):
+            raise InputError("the question is not UTF-8", where=ascii(asked[:60]), mend="Ask it in that encoding")
+        if not any(char.isalnum() for char in asked):
             raise InputError("the question is empty", mend='Ask one, as in: prag ask --config FILE "Who wrote Emma?"')
+        with self.autocast():
+            return self._answer(asked)
+
+    def _answer(self, asked: str) -> Answer:
         seconds: dict[str, float] = {}
         passages: tuple[UsedPassage, ...] = ()
         record = AugmentedQuestion(Question(0, asked), ())
@@ -99,21 +109,37 @@ def answer_all(asker: Asker, question: str | None, show: Callable[[Answer], None
 
     Raises:
         PragError: if the question that was given cannot be answered; those at a prompt are told apart.
+        InputError: if none is given anywhere.
     """
     if question is not None:
         show(asker.ask(question))
         return
-    for line in _lines():
+    number = 0
+    for number, line in enumerate(_lines(), 1):
         try:
             show(asker.ask(line))
         except PragError as error:
             print_error(str(error))
+    if not number and not _on_terminal():
+        raise InputError(
+            "there is no question, and no terminal to ask for one",
+            where="the standard input is empty",
+            mend='Give one, as in: prag ask --config FILE "Who wrote Emma?"',
+        )
+
+
+def _on_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _lines() -> Iterator[str]:
-    on_terminal = sys.stdin.isatty()
+    """Lines that are not empty, of a prompt or of the standard input; bytes that are no UTF-8 come as surrogates."""
+    if sys.stdin is None:
+        return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     while True:
-        if on_terminal:
+        if _on_terminal():
             print(PROMPT, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
@@ -130,11 +156,16 @@ def show_json(answer: Answer) -> None:
 def show_text(answer: Answer) -> None:
     """Print an answer for a person: itself, the passages with their scores, and what took how long."""
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(answer.answer or answer.reply)}[/bold]")
+    console.print(f"[bold]{escape(answer.answer or answer.reply)}[/bold]", soft_wrap=True)
     for passage in answer.passages:
         title = f"{passage.title}: " if passage.title else ""
         line = f"  {passage.score:6.2f}  {escape(title + passage.text)}"
-        console.print(line, style="dim", no_wrap=True, overflow="ellipsis")
+        if console.is_terminal:
+            console.print(line, style="dim", no_wrap=True, overflow="ellipsis")
+        else:
+            console.print(line, soft_wrap=True)
+    if not answer.passages and answer.method != "vanilla":
+        console.print("  no passage was found: the model answers from what it knows", style="dim", soft_wrap=True)
     times = ", ".join(f"{work} {seconds:.2f} s" for work, seconds in answer.seconds.items())
-    made = f"; {answer.encoded} adapters made" if answer.encoded else ""
+    made = f"; {answer.encoded} adapter{'s' * (answer.encoded > 1)} made" if answer.encoded else ""
     console.print(f"  {answer.method}: {times}{made}", style="dim", soft_wrap=True)

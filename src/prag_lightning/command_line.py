@@ -18,7 +18,7 @@ The stages, in order, each with the same configuration file:
   prag fit     --config configs/demo.yaml   passages become adapters
   prag test    --config configs/demo.yaml   questions are answered and scored
   prag report  --config configs/demo.yaml   all results as a table, and as a page with intervals and comparisons
-  prag export  --config configs/demo.yaml --out FOLDER   a question's merged adapters, as PEFT loads them
+  prag export  --config configs/demo.yaml --out FOLDER   adapters of questions or passages, as PEFT loads them
   prag check   --config configs/demo.yaml   every adapter is looked at: damaged, missing or out of date
 A start for adapters that knows what answers look like, before fit:
   prag warmup-data --config configs/warmup.yaml    draws its questions, none of which testing asks

@@ -50,18 +50,20 @@ class StageCLI(LightningCLI):
         groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def logged_run(self) -> tuple[str, str] | None:
-        """Where the run's logs go below logs/tensorboard, and what the run is called; `None` keeps no logs."""
+        """Where the run's logs go below tensorboard/, and what the run is called; `None` keeps no logs."""
         raise NotImplementedError
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Give a run one TensorBoard directory under logs/, named so that a person knows it."""
+        """Give a run one TensorBoard directory, named so that a person knows it; below trainer.default_root_dir, or
+        logs/."""
         run = self.logged_run()
         if run is None:
             kwargs["logger"] = False
         elif self._get(self.config_init, "trainer.logger") in (None, True):
             folder, name = run
             version = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+            root = self._get(self.config_init, "trainer.default_root_dir") or "logs"
             kwargs["logger"] = TensorBoardLogger(
-                "logs", name=f"tensorboard/{folder}", version=version, default_hp_metric=False
+                root, name=f"tensorboard/{folder}", version=version, default_hp_metric=False
             )
         return super().instantiate_trainer(**kwargs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prag_lightning.cpu import keep_freed_memory, use_float32_attention
 from prag_lightning.errors import InputError
@@ -97,12 +97,7 @@ def load_llm(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"the model {model_name!r} cannot be loaded: {reason}",
-            where="model.model_name",
-            mend=f"Give a folder, a hub id that you have access to, or one of {', '.join(MODEL_IDS)}",
-        ) from error
+        raise _unloadable(model_name, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     fingerprint = _fingerprint(model)
@@ -112,6 +107,35 @@ def load_llm(
         keep_freed_memory()
         use_float32_attention(model)
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
+
+
+def parameter_bytes(model_name: str, dtype: torch.dtype, *, trust_remote_code: bool = False) -> int:
+    """What a model's parameters take in a precision, from its configuration alone.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    source = MODEL_IDS.get(model_name, model_name)
+    if _is_path(source):
+        _check_folder(Path(source))
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(model_name, error) from error
+    return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+
+
+def _unloadable(model_name: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:300]
+    return InputError(
+        f"the model {model_name!r} cannot be loaded: {reason}",
+        where="model.model_name",
+        mend=f"Give a folder, a hub id that you have access to, or one of {', '.join(MODEL_IDS)}",
+    )
 
 
 def _is_path(source: str) -> bool:

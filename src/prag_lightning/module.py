@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -18,13 +18,12 @@ from prag_lightning.datamodule import PragDataModule
 from prag_lightning.encode import TrainingRecipe
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Objective, Statement, objective_name
-from prag_lightning.export import export_merged
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.library import AdapterLibrary, Unencoded
 from prag_lightning.llm import DTYPES, LLM, load_llm, short_name
 from prag_lightning.lora.merge import MERGES, Merge
-from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
+from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, adapter_hash
 from prag_lightning.metrics import AnswerScores, Extraction
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
@@ -324,6 +323,19 @@ class PragModule(LightningModule):
             str(self.trainer.precision),
         )
 
+    def answered_before(self, answerer: Answerer) -> Callable[[AugmentedQuestion], bool]:
+        """What says whether a question has been answered in an earlier run."""
+        splits = self.layout.results(self._method, "any").parent.glob("*/journal-*.jsonl")
+        no_rank = -1  # reads what others write, and leaves their torn lines to them
+        journals = [Journal(folder, no_rank) for folder in sorted({path.parent for path in splits})]
+        by_score = self.merge == "score"
+
+        def is_answered(record: AugmentedQuestion) -> bool:
+            scores = self.data.scores([record], [record.passages])[0] if by_score else ()
+            return any(answerer.is_answered(record, journal, record.passages, scores) for journal in journals)
+
+        return is_answered
+
     def _start_answering(self) -> None:
         self.answerer = self.make_answerer()
         self.splits = [
@@ -423,20 +435,6 @@ class PragModule(LightningModule):
                 where=str(self.splits[0][1].directory.parent),
                 mend="Shorten them, take fewer passages (data.topk), or see what 'prag fit' says of them",
             )
-
-    # export
-
-    def export(self, out: Path, test_ids: Sequence[int] | None = None, rank: int | None = None) -> Iterator[Path]:
-        """Write each question's merged adapter as one PEFT directory; see `export_merged`."""
-        self.configure_model()
-        adapters = Adapters(self.open_library(create=False), self.merge)
-
-        def merged(record: AugmentedQuestion) -> LoraWeights:
-            scores = self.data.scores([record], [record.passages])[0] if self.merge == "score" else ()
-            return adapters.load(record.passages, record.question.test_id, scores)
-
-        records = self.data.records(self.model_name)
-        return export_merged(records, merged, self.library.adapter_config, out, test_ids, rank)
 
     # Helpers
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.questions import augment_questions
+from prag_lightning.errors import PragError
 from prag_lightning.library import AdapterLibrary, Unencoded
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
@@ -68,6 +69,23 @@ class OnDemand:
         with self._timed("encode"):
             self._encode([passage for record in records for passage in record.passages])
         return [self._with_adapters(record) for record in records]
+
+    def provide(self, texts: Sequence[str]) -> list[AugmentedPassage]:
+        """Passages by their texts, augmented; their adapters are in the library.
+
+        Raises:
+            PragError: naming one that could not be augmented or encoded.
+        """
+        assert self.library is not None
+        written = dict(self.augment(texts))
+        passages = [passage for text in texts if (passage := written[text]) is not None]
+        self._encode(passages)
+        for text in texts:
+            passage = written[text]
+            if passage is None or self.library.key(passage) not in self.library.store:
+                reason = "no QA pairs could be had" if passage is None else self.library.failed.get(text, "")
+                raise PragError(f"a passage has no adapter: {reason}", where=repr(text[:60]))
+        return passages
 
     def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
         """See `Augmenter`: passages that are known come first."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 from rich import box
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from prag_lightning.answerer import Answerer
 from prag_lightning.augment.base import JournalledAugmenter
+from prag_lightning.errors import InputError, PragError
 from prag_lightning.library import AdapterLibrary, Unencoded
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion
 
@@ -96,36 +98,87 @@ def plan_fit(
     seconds, notes = (None if todo else 0.0), []
     if missing:
         tokens_each = sum(passage.tokens for passage in missing) / len(missing)
-        notes.append(f"{tokens_each:.0f} tokens each")
+        notes.append(f"{tokens_each:,.0f} tokens each")
     if missing and measure:
         groups = library.groups(missing, group_tokens(missing))
         group = groups[len(groups) // 2]
         memory = PeakMemory(library.llm.device)
-        taken = _timed(lambda: library.encode(group))
-        todo, done = todo - len(group), done + len(group)
-        seconds = taken / sum(passage.tokens for passage in group) * tokens_each * todo
-        notes.append(f"{len(group)} at once take {memory.taken() / 1e6:,.0f} MB of memory")
+        try:
+            taken = _timed(lambda: library.encode(group))
+        except PragError as error:
+            notes.append(error.what)
+        else:
+            todo, done = todo - len(group), done + len(group)
+            seconds = taken / sum(passage.tokens for passage in group) * tokens_each * todo
+            notes.append(f"{len(group)} at once take {memory.taken() / 1e6:,.0f} MB of memory")
     size, free = todo * library.store.bytes_each, shutil.disk_usage(_existing(library.store.root)).free
     if size > free:
         notes.append(f"only {free / 1e6:,.0f} MB are free on disk: see model.adapter_format")
     return StagePlan("fit", "passages", done, todo, seconds, size, ", ".join(notes))
 
 
-def plan_test(answerer: Answerer, records: Sequence[AugmentedQuestion], batch_size: int, *, measure: bool) -> StagePlan:
+def plan_test(
+    answerer: Answerer,
+    records: Sequence[AugmentedQuestion],
+    batch_size: int,
+    is_answered: Callable[[AugmentedQuestion], bool],
+    *,
+    measure: bool,
+) -> StagePlan:
     """Plan the answering of questions, measured on a batch of them; where adapters are missing, `base_weight` stands
-    for them."""
-    seconds = None if records else 0.0
-    if records and measure:
-        batch = spread(sorted(records, key=lambda r: sum(len(p.passage) for p in r.passages)), batch_size)
+    for them.
+
+    Args:
+        answerer: Answers.
+        records: The questions with their passages.
+        batch_size: Questions answered at once.
+        is_answered: Whether a question has been answered before.
+        measure: Whether to answer a batch.
+    """
+    todo = [record for record in records if not is_answered(record)]
+    seconds, note = (None if todo else 0.0), ""
+    if todo and measure:
+        batch = spread(sorted(todo, key=lambda r: sum(len(p.passage) for p in r.passages)), batch_size)
         encoded: list[tuple[AugmentedPassage, ...]] = [()] * len(batch)
         if answerer.adapters is not None:
             library = answerer.adapters.library
             ready = [all(library.key(p) in library.store for p in record.passages) for record in batch]
             encoded = [record.passages if there else () for record, there in zip(batch, ready, strict=True)]
-        taken = _timed(lambda: answerer.replies(batch, encoded, [[1.0] * len(passages) for passages in encoded]))
-        seconds = taken / len(batch) * len(records)
-    note = f"{answerer.method}, {batch_size} at once, up to {answerer.max_new_tokens} tokens"
-    return StagePlan("test", "questions", 0, len(records), seconds, note=note)
+        try:
+            taken = _timed(lambda: answerer.replies(batch, encoded, [[1.0] * len(passages) for passages in encoded]))
+            seconds = taken / len(batch) * len(todo)
+        except torch.OutOfMemoryError:
+            note = ", which does not fit into memory: lower data.per_device_eval_batch_size"
+    note = f"{answerer.method}, {batch_size} at once, up to {answerer.max_new_tokens} tokens" + note
+    return StagePlan("test", "questions", len(records) - len(todo), len(todo), seconds, note=note)
+
+
+def check_memory(model_name: str, size: int, dtype: torch.dtype, device: torch.device) -> None:
+    """See that a model fits into a device's memory before it is loaded.
+
+    Args:
+        model_name: As it is configured.
+        size: Of its parameters, in bytes.
+        dtype: Their precision.
+        device: Where it shall go.
+
+    Raises:
+        InputError: if it does not.
+    """
+    free = free_memory(device)
+    if size > free:
+        narrower = "Set --trainer.precision bf16-true, or take" if dtype == torch.float32 else "Take"
+        raise InputError(
+            f"{model_name} takes {size / 1e9:,.1f} GB in {str(dtype).removeprefix('torch.')}, and {free / 1e9:,.1f} GB "
+            f"of memory are free on {device.type}",
+            where="model.model_name",
+            mend=f"{narrower} another device or a smaller model",
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
 
 
 class PeakMemory:

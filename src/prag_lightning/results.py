@@ -70,7 +70,10 @@ def find_results(output_root: Path) -> list[Path]:
 
 
 def print_results(
-    directories: Iterable[Path], half_widths: Mapping[Path, Mapping[str, float]] | None = None, title: str = ""
+    directories: Iterable[Path],
+    half_widths: Mapping[Path, Mapping[str, float]] | None = None,
+    title: str = "",
+    console: Console | None = None,
 ) -> None:
     """Print a table of results: a row a method and split, with the means over its questions.
 
@@ -78,6 +81,7 @@ def print_results(
         directories: Of the results.
         half_widths: By directory and score, what to show after "±".
         title: Stands above the table.
+        console: Takes it, in place of the standard output.
     """
     rows = [(directory, read_scores(directory)) for directory in directories]
     rows.sort(key=lambda row: (row[0].parent.parent, row[0].name, method_order(row[0].parent.name)))
@@ -101,9 +105,10 @@ def print_results(
             *cells,
             _number(scores.get("seconds_per_question"), ".3f"),
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120
+    if console is None:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 120
     if title:
         console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)

@@ -10,8 +10,6 @@ from prag_lightning.files import Journal
 from prag_lightning.metrics import AnswerScores, evaluate
 from prag_lightning.records import AugmentedQuestion
 
-_RUNNING_SCORES = ("em", "f1", "prec", "recall")
-
 
 class SplitAnswers:
     """What a process has answered of a split.
@@ -48,7 +46,8 @@ class SplitAnswers:
 
     def so_far(self) -> dict[str, float]:
         """The means of this process's scores up to now."""
-        return {name: sum(row[name] for row in self.rows) / max(1, len(self.rows)) for name in _RUNNING_SCORES}
+        means = (self.scores.sums / self.scores.count.clamp(min=1)).tolist()
+        return dict(zip(self.scores.NAMES, means, strict=True))
 
     def means(self) -> dict[str, float]:
         """The means over all processes, when all have come here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -65,23 +65,12 @@ def run_stage(args: list[str]) -> None:
         PragError: whatever the stage raises.
         Terminated: after SIGTERM.
     """
-    for message in _QUIET:
-        warnings.filterwarnings("ignore", message)
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    disable_progress_bar()  # type: ignore[no-untyped-call]
     args = with_bases(args)
     try:
         if is_warmup(args):
             _run_warmup(args)
         else:
-            PragCLI(
-                PragModule,
-                PragDataModule,
-                trainer_class=PragTrainer,
-                trainer_defaults=TRAINER_DEFAULTS,
-                **_shared(args),
-            )
+            _experiment(args)
     except SIGTERMException as error:
         raise Terminated from error
     except ValueError as error:
@@ -90,15 +79,25 @@ def run_stage(args: list[str]) -> None:
         raise
 
 
-def _shared(args: list[str]) -> dict[str, Any]:
-    return {
-        "seed_everything_default": 42,
-        "auto_configure_optimizers": False,
-        "save_config_callback": SaveConfigWithLogs,
-        "save_config_kwargs": {"overwrite": True},
-        "parser_kwargs": {"prog": "prag", "description": DESCRIPTION},
-        "args": args,
-    }
+def experiment(config: str, *overrides: str) -> tuple[PragTrainer, PragModule, PragDataModule]:
+    """What a configuration file describes, for use from Python: `experiment("configs/demo.yaml", "--data.sample=8")`.
+
+    Args:
+        config: The file.
+        overrides: Settings as on the command line.
+
+    Raises:
+        InputError: if the file is missing or no configuration.
+    """
+    cli = _experiment(with_bases(["--config", config, *overrides]), run=False)
+    return cast(PragTrainer, cli.trainer), cli.model, cli.datamodule
+
+
+def _experiment(args: list[str], *, run: bool = True) -> PragCLI:
+    shared = _shared(args)
+    return PragCLI(
+        PragModule, PragDataModule, trainer_class=PragTrainer, trainer_defaults=TRAINER_DEFAULTS, run=run, **shared
+    )
 
 
 def _run_warmup(args: list[str]) -> None:
@@ -115,3 +114,20 @@ def _run_warmup(args: list[str]) -> None:
         subclass_mode_data=True,
         **_shared([args[0].replace("-", "_"), *args[1:]]),
     )
+
+
+def _shared(args: list[str]) -> dict[str, Any]:
+    """What every command line is run with, once the libraries below are quiet."""
+    for message in _QUIET:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    return {
+        "seed_everything_default": 42,
+        "auto_configure_optimizers": False,
+        "save_config_callback": SaveConfigWithLogs,
+        "save_config_kwargs": {"overwrite": True},
+        "parser_kwargs": {"prog": "prag", "description": DESCRIPTION},
+        "args": args,
+    }

@@ -49,11 +49,10 @@ class Summaries(Callback):
         self._by_step: dict[int, list[float]] = defaultdict(list)
         self._last: list[float] = []
         self._moved: list[float] = []
+        self._norms: list[float] = []
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Take in a group's losses, and how far its adapters have moved."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take in a group's losses, how far its adapters have moved, and how large their updates are."""
         if not outputs:
             return
         encoded: Sequence[EncodedPassage] = outputs["encoded"]
@@ -63,9 +62,17 @@ class Summaries(Callback):
                 self._by_step[step].append(loss)
             self._last.append(passage.losses[-1])
             self._moved.append(_distance(passage.weights, start))
+            self._norms.append(update_norm(passage.weights, pl_module.recipe.scaling))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the loss over the recipe's steps, and the distributions of last losses and of adapters' ways."""
+        """Write the loss over the recipe's steps, and the distributions of last losses and of adapters' norms."""
+        self._write_distributions(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write those of what was encoded until then."""
+        self._write_distributions(trainer)
+
+    def _write_distributions(self, trainer: Trainer) -> None:
         logger = _logger(trainer)
         if logger is None or not self._last:
             return
@@ -74,6 +81,9 @@ class Summaries(Callback):
             writer.add_scalar("recipe/loss_by_step", sum(losses) / len(losses), step)
         writer.add_histogram("adapters/last_loss", torch.tensor(self._last))
         writer.add_histogram("adapters/distance_from_base_weight", torch.tensor(self._moved))
+        writer.add_histogram("adapters/update_norm", torch.tensor(self._norms))
+        writer.flush()
+        self._last = []
 
     def on_test_batch_end(
         self,
@@ -127,6 +137,12 @@ def _distance(weights: LoraWeights, start: LoraWeights) -> float:
         for tensor, origin in zip(weights[name], start[name], strict=True)
     )
     return float(sum(squares) ** 0.5)
+
+
+def update_norm(weights: LoraWeights, scaling: float) -> float:
+    """Frobenius norm of what an adapter adds to the model's weights, scaling · B A over all modules."""
+    squares = (float(((b.T @ b) * (a @ a.T)).sum()) for a, b in weights.values())
+    return float(scaling * max(0.0, sum(squares)) ** 0.5)
 
 
 def _logger(trainer: Trainer) -> TensorBoardLogger | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
 from prag_lightning.answer import uses_adapters
+from prag_lightning.answerer import Adapters
 from prag_lightning.ask import Asker, answer_all, show_json, show_text
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.files import augment_dataset
@@ -20,13 +22,16 @@ from prag_lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.check import check_adapters
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.datamodule import PragDataModule
-from prag_lightning.errors import PragError
+from prag_lightning.errors import InputError, PragError
+from prag_lightning.export import Exporter, named_passages
 from prag_lightning.files import Journal
 from prag_lightning.group_size import device_name
-from prag_lightning.llm import DTYPES, load_llm, short_name
+from prag_lightning.hub import check_hub, push
+from prag_lightning.llm import DTYPES, load_llm, parameter_bytes, short_name
 from prag_lightning.module import NAMED_FAILURES, PragModule
 from prag_lightning.on_demand import OnDemand
-from prag_lightning.plan import StagePlan, plan_augment, plan_fit, plan_test, print_plan
+from prag_lightning.plan import StagePlan, check_memory, plan_augment, plan_fit, plan_test, print_plan
+from prag_lightning.records import AugmentedQuestion
 from prag_lightning.summaries import Summaries
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -145,15 +150,20 @@ class PragTrainer(Trainer):
             question: Unset means those that are typed at a prompt, or stand in the lines of the standard input.
             json: Print each answer, with its passages and timings, as a line of JSON.
         """
+        answer_all(self.asker(model, datamodule), question, show_json if json else show_text)
+
+    def asker(self, model: PragModule, datamodule: PragDataModule) -> Asker:
+        """What answers single questions, as `ask` does; adapters stay in memory between them."""
         self._attach(model, datamodule)
         model.to(self.strategy.root_device)
         on_demand = None if model.inference_method == "vanilla" else self.on_demand(model, datamodule)
-        with self.precision_plugin.forward_context():
-            answer_all(Asker(model.make_answerer(), on_demand), question, show_json if json else show_text)
+        return Asker(model.make_answerer(), on_demand, self.precision_plugin.forward_context)
 
-    def on_demand(self, model: PragModule, data: PragDataModule) -> OnDemand:
-        """What finds passages for questions as they come, and provides their adapters where they are used."""
-        library = model.open_library(create=True) if uses_adapters(model.inference_method) else None
+    def on_demand(self, model: PragModule, data: PragDataModule, *, adapters: bool | None = None) -> OnDemand:
+        """What finds passages for questions as they come, and provides their adapters, where they are used unless
+        `adapters` says otherwise."""
+        adapters = uses_adapters(model.inference_method) if adapters is None else adapters
+        library = model.open_library(create=True) if adapters else None
         rank, processes, meet = self.global_rank, self.world_size, self.strategy.barrier
         folder = data.augment_folder(model.model_name)
 
@@ -167,7 +177,7 @@ class PragTrainer(Trainer):
             data.retriever, data.topk, spare, library, known, make_augmenter, model.group_size, rank, processes, meet
         )
 
-    def plan(self, model: PragModule, datamodule: PragDataModule, measure: bool = True) -> None:
+    def plan(self, model: PragModule, datamodule: PragDataModule, measure: bool = True) -> list[StagePlan]:
         """Say what is there and what is left to do: passages, time, memory and disk, stage by stage.
 
         Args:
@@ -175,9 +185,21 @@ class PragTrainer(Trainer):
             datamodule: The experiment's.
             measure: Do a batch of each stage to see how long it takes; what it makes is kept. A server of another's is
                 never asked.
+
+        Returns:
+            The stages that the method has.
+
+        Raises:
+            InputError: if the LLM does not fit into memory.
         """
+        dtype, device = DTYPES.get(str(self.precision), torch.float32), self.strategy.root_device
+        if not hasattr(model, "llm"):
+            size = parameter_bytes(model.model_name, dtype, trust_remote_code=model.trust_remote_code)
+            check_memory(model.model_name, size, dtype, device)
         self._attach(model, datamodule)
         model.to(self.strategy.root_device)
+        if uses_adapters(model.inference_method):
+            model.open_library(create=True)  # `base_weight` is float32, whatever the context
         name = model.model_name
         with self.precision_plugin.forward_context():
             known = datamodule.augmented_passages(name)
@@ -191,8 +213,12 @@ class PragTrainer(Trainer):
                 library, augmented = model.open_library(create=True), [known[text] for text in texts if text in known]
                 stages.append(plan_fit(library, augmented, stages[0].todo, model.group_size, measure=measure))
             records = [replace(r, passages=tuple(known.get(p.passage, p) for p in r.passages)) for r in records]
-            stages.append(plan_test(model.make_answerer(), records, datamodule.batch_size, measure=measure))
-        print_plan(f"{len(records)} questions, {len(texts)} distinct passages, {datamodule.topk} a question", stages)
+            answerer = model.make_answerer()
+            answered = model.answered_before(answerer)
+            stages.append(plan_test(answerer, records, datamodule.batch_size, answered, measure=measure))
+        passages = sum(len(record.passages) for record in records)
+        print_plan(f"{len(records)} questions, {passages} passages, {len(texts)} of them distinct", stages)
+        return stages
 
     def check(self, model: PragModule, datamodule: PragDataModule, delete: bool = False) -> None:
         """Look at every adapter of the experiment, and name those that are damaged, missing or out of date.
@@ -218,22 +244,58 @@ class PragTrainer(Trainer):
         datamodule: PragDataModule,
         out: str,
         test_ids: list[int] | None = None,
+        passages: list[int | str] | None = None,
+        merged: bool = True,
         rank: int | None = None,
-    ) -> None:
-        """Write the merged adapter of each question's passages as a PEFT directory, `{out}/{split}/{test_id}`.
+        push_to_hub: str | None = None,
+        hub_private_repo: bool = True,
+    ) -> list[Path]:
+        """Write adapters as PEFT directories: merged for each question, `{out}/{split}/{test_id}`, or for a set of
+        passages, `{out}/merged`; or each passage's own.
 
         Args:
             model: Says how they were trained and are merged.
-            datamodule: The questions.
+            datamodule: The questions, or the corpus.
             out: A folder; what is there already is left alone.
             test_ids: Of the questions; unset means all.
+            passages: Ids of passages of the corpus, in place of questions; adapters that are missing are made.
+            merged: Make one adapter of several; else `{out}/{split}/data_{test_id}/passage_{pid}` or
+                `{out}/passage_{id}`.
             rank: Fill adapters up to this rank with zeros, for serving engines that take 8, 16, … only.
+            push_to_hub: A repository of the Hugging Face hub to put them into as well, such as me/my-adapters.
+            hub_private_repo: Whether that is private, if it has to be made.
         """
+        if push_to_hub is not None:
+            check_hub(push_to_hub)
+        if rank is not None and rank < 1:
+            raise InputError(f"rank is {rank}", where="--rank", mend="Give 1 or more")
         self._attach(model, datamodule)
-        for path in model.export(Path(out), test_ids, rank):
+        adapters = Adapters(model.open_library(create=passages is not None), model.merge)
+        exporter = Exporter(adapters, Path(out), rank)
+        if passages is None:
+            records = datamodule.records(model.model_name)
+            written = exporter.of_questions(records, test_ids, merged=merged, scores=self._scores(model, datamodule))
+        else:
+            named = named_passages(datamodule.corpus, [str(key) for key in passages])
+            model.to(self.strategy.root_device)
+            with self.precision_plugin.forward_context():
+                ready = self.on_demand(model, datamodule, adapters=True).provide([passage.text for passage in named])
+            written = exporter.of_passages({p.id: a for p, a in zip(named, ready, strict=True)}, merged=merged)
+        paths = []
+        for path in written:
             print(path)
+            paths.append(path)
+        if push_to_hub is not None:
+            print(push(push_to_hub, Path(out), paths, private=hub_private_repo))
+        return paths
 
-    def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> None:
+    def _scores(self, model: PragModule, data: PragDataModule) -> Callable[[AugmentedQuestion], Sequence[float]]:
+        """What gives the scores of a question's passages in retrieval, if the merge takes them."""
+        if model.merge != "score":
+            return lambda _: ()
+        return lambda record: data.scores([record], [record.passages])[0]
+
+    def report(self, model: PragModule, datamodule: PragDataModule, out: str | None = None) -> list[Path]:
         """Print all results, and write them as a page with intervals, the paper's numbers, comparisons and costs.
 
         Args:
@@ -243,5 +305,7 @@ class PragTrainer(Trainer):
         """
         from prag_lightning.report.write import report
 
-        for path in report(model.output_root, model.output_root if out is None else Path(out)):
+        paths = report(model.output_root, model.output_root if out is None else Path(out))
+        for path in paths:
             print(path)
+        return paths

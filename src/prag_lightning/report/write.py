@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
-from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import write_text
 from prag_lightning.report.gather import Experiment, gather
 from prag_lightning.report.page import html, markdown, sections
 from prag_lightning.report.tables import half_widths
 from prag_lightning.results import print_results
+from prag_lightning.targets import writing
 
 PAGE, MARKDOWN = "report.html", "report.md"
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def report(output_root: Path, folder: Path) -> list[Path]:
@@ -46,10 +44,6 @@ def _print(experiments: list[Experiment]) -> None:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file; half a character, which JSON may hold, becomes a question mark."""
-    try:
+    with writing("the report", path, "Name another folder with --out"):
         write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
-    except OSError as error:
-        kind = InputError if error.errno in _WRONG_PLACE else PragError
-        what = f"cannot write the report: {error.strerror or error}"
-        raise kind(what, where=str(path), mend="Name another folder with --out") from error
     return path
