@@ -3,6 +3,7 @@
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -26,7 +27,7 @@ def test_killed_stages_end_in_the_same_files(tmp_path):
 )
 def test_asked_to_end_a_stage_says_how_to_go_on(tmp_path, number, code, word):
     for stage in STAGES[:2]:
-        line = command(stage, tmp_path, 40)
+        line = [sys.executable, "-m", "prag_lightning.cli", *command(stage, tmp_path, 40)]
         process = subprocess.Popen(
             line, cwd=ROOT, env=one_thread(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -42,4 +43,4 @@ def test_asked_to_end_a_stage_says_how_to_go_on(tmp_path, number, code, word):
         assert word in last
         assert "Run the same command again" in last
         assert "Traceback" not in stderr
-        run(line)
+        run(line[3:])

@@ -18,7 +18,7 @@ def main(args: list[str] | None = None) -> int:
     """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 and 143 when interrupted and terminated."""
     args = sys.argv[1:] if args is None else args
     try:
-        with _sigterm_raises():
+        with _sigterm_raises(), _quiet_threads():
             _run(args)
     except PragError as error:
         return _failed(error, error.exit_code, str(error))
@@ -62,6 +62,18 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keep tracebacks of threads from the terminal: a writer of logs whose disk is full hands its error on as well."""
+    previous = threading.excepthook
+    if os.environ.get("PRAG_DEBUG") != "1":
+        threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
 
 
 def _failed(error: BaseException, exit_code: int, message: str) -> int:

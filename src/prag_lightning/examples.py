@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from transformers import PreTrainedTokenizerBase
 
 from prag_lightning.errors import InputError
-from prag_lightning.prompts import PromptTemplates
+from prag_lightning.prompts import LONGEST_TEXT, PromptTemplates
 from prag_lightning.records import AugmentedPassage
 
 Objective = Literal["published", "answer", "closed_book", "distill"]
@@ -99,7 +99,7 @@ class ExampleBuilder:
         examples = [self._example(augmented, i, passages) for i, passages in sources]
         if self.statement != "none":
             text = augmented.passage if self.statement == "passage" else augmented.rewrite
-            ids: list[int] = self.tokenizer(text)["input_ids"]
+            ids: list[int] = self.tokenizer(text[:LONGEST_TEXT])["input_ids"]
             examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
         return examples
 

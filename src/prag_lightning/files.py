@@ -9,7 +9,8 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from types import MappingProxyType, UnionType
@@ -48,17 +49,28 @@ def sweep(folder: Path, name: str = "*") -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the disk name `path`, which writing does not, and not the work in progress beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file beside its place and rename it into it: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
     beside = unfinished(path)
     try:
-        with beside.open("x", encoding="utf-8", errors="replace") as file:
+        with naming(path), beside.open("x", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        with naming(path):
+            beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -217,7 +229,7 @@ class Journal:
             return
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in added.values())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b", buffering=0) as file:
+        with naming(self.path), self.path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _cut_torn_line(file)
             whole = file.seek(0, os.SEEK_END)

@@ -94,8 +94,8 @@ def load_llm(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # whatever a folder of rubbish makes of transformers, tokenizers and safetensors
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
             f"the model {model_name!r} cannot be loaded: {reason}",
             where="model.model_name",

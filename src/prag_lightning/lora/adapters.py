@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import sweep, unfinished
+from prag_lightning.files import naming, sweep, unfinished
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 
 CONFIG_FILE = "adapter_config.json"
@@ -62,7 +62,8 @@ def write_adapter(directory: Path, weights: LoraWeights, config: LoraConfig) -> 
     sweep(directory.parent, directory.name)
     beside = unfinished(directory)
     try:
-        write_files(beside, named_tensors(weights), config)
+        with naming(directory):
+            write_files(beside, named_tensors(weights), config)
         try:
             beside.rename(directory)
         except OSError:

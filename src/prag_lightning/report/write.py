@@ -13,7 +13,7 @@ from prag_lightning.report.tables import half_widths
 from prag_lightning.results import print_results
 
 PAGE, MARKDOWN = "report.html", "report.md"
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def report(output_root: Path, folder: Path) -> list[Path]:
