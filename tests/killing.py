@@ -9,6 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -41,8 +42,7 @@ def run_killed(line: Sequence[str], after: float | None) -> bool:
     into the work.
     """
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        process = _CONTEXT.Process(target=_main, args=(list(line), log.name))
-        process.start()
+        process = start(line, log.name)
         process.join(after)
         if process.is_alive():
             process.kill()
@@ -50,6 +50,13 @@ def run_killed(line: Sequence[str], after: float | None) -> bool:
             return True
         assert process.exitcode == 0, log.read()
         return False
+
+
+def start(line: Sequence[str], log: str) -> BaseProcess:
+    """Start a command whose output goes to an existing file."""
+    process = _CONTEXT.Process(target=_main, args=(list(line), log))
+    process.start()
+    return process
 
 
 def _main(line: list[str], log: str) -> None:
@@ -73,7 +80,7 @@ def kill_often(stage: str, out: Path, questions: int, kills: int, seconds: float
     """Start a stage until it has ended by itself, killing it up to `kills` times at random moments of the
     `seconds` that it takes; gives how often it was killed."""
     killed = 0
-    while killed < kills and run_killed(command(stage, out, questions), rng.uniform(0.1, 1.0) * seconds):
+    while killed < kills and run_killed(command(stage, out, questions), rng.uniform(0.05, 0.4) * seconds):
         killed += 1
     run(command(stage, out, questions))
     return killed
@@ -100,7 +107,3 @@ def _content(path: Path, root: Path) -> object:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return sorted(json.dumps({key: row[key] for key in row if key != "seconds"}) for row in rows)
     return [line for line in path.read_text(encoding="utf-8").splitlines() if "seconds" not in line]
-
-
-def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -29,8 +29,8 @@ _LONGEST_NAME = 200
 """Bytes of a part of a path: what is written beside it has some more, and 255 is all that file systems take."""
 _PIECE = 2**16
 _NONE: Mapping[str, type] = MappingProxyType({})
-_MOST_VALUES = 100_000
-"""Of a YAML file."""
+_MOST_VALUES, _LONGEST_YAML = 100_000, 2**20
+"""Of a YAML file: values, and characters."""
 _NO_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
 """What PyYAML raises: its own errors, and for scalars such as `!!bool maybe` or 2001-99-99 those of the conversion."""
 
@@ -131,6 +131,8 @@ def _parse_yaml(text: str) -> Json:
 
     Aliases let a file of one page unfold into more than memory holds, so its values are counted before they are made.
     """
+    if len(text) > _LONGEST_YAML:
+        raise ValueError(f"it has {len(text):,} characters")
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
