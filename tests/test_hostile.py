@@ -5,10 +5,13 @@ error has one shape."""
 import ast
 import gzip
 import json
+import os
 import re
 import resource
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +84,7 @@ def test_the_package_raises_errors_of_one_family():
                 assert name in family | {"ValueError", "AssertionError"} or own, f"{path}:{node.lineno}: {name}"
 
 
+LAUGHS = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
 CONFIGURATIONS = {
     "data: 5": "'data' holds no settings",
     "base: 5": "'base' is no file's name",
@@ -94,8 +98,8 @@ CONFIGURATIONS = {
     'model: {model_name: "a\\0b"}': "nul character",
     "[" * 2000: "is not YAML",
     "a: " + "b" * 2**20: "1,048,579 characters",
-    "\n".join(["a0: &a0 x", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]): "unfold",
-    "\n".join(["a0: &a0 {}", *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 12))]): "unfold",
+    "\n".join(["a0: &a0 x", *LAUGHS]): "unfold into more than",
+    "\n".join(["a0: &a0 {}", *LAUGHS]).replace("[", "{<<: [").replace("]", "]}"): "unfold into more than",
 }  # fmt: skip
 
 
@@ -144,7 +148,7 @@ def test_every_mistake_has_the_shape_of_errors(line, monkeypatch, capsys):
 
 
 def test_tracebacks_are_for_those_who_ask(monkeypatch, capsys):
-    def fails(_):
+    def fails(*_):
         raise RuntimeError("one\ntwo \x1b[2J" + "x" * 10_000)
 
     monkeypatch.setattr("prag_lightning.cli._run", fails)
@@ -156,6 +160,20 @@ def test_tracebacks_are_for_those_who_ask(monkeypatch, capsys):
     monkeypatch.setenv("PRAG_DEBUG", "1")
     assert main(["report"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_counts_whatever_a_library_makes_of_it(monkeypatch, capsys, number, code):
+    def loads(*_):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except BaseException:
+            raise AttributeError("half a module") from None
+
+    monkeypatch.setattr("prag_lightning.cli._run", loads)
+    assert main(["fit"]) == code
+    assert "Run the same command again" in error_of(capsys)
 
 
 def test_messages_fit_a_terminal():
