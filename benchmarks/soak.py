@@ -36,7 +36,7 @@ from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.tiny.world import World
 
 HERE = Path(__file__).parent
-QUESTIONS, KILLS_A_STAGE, CHAINS = 16, 5, 2
+QUESTIONS, KILLS_A_STAGE, CHAINS = 12, 6, 2
 POINTS = 20
 """Of the curves of memory and open files."""
 MOST_GROWTH = 0.05

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
-import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -22,15 +22,7 @@ _OF_RUNS = "costs.jsonl"
 
 def command(stage: str, out: Path, questions: int) -> list[str]:
     """A stage of the demo on its first questions, in small batches, with one thread, below `out`."""
-    line = [
-        sys.executable,
-        "-m",
-        "prag_lightning.cli",
-        stage,
-        "--config",
-        "configs/demo.yaml",
-        "--trainer.logger=false",
-    ]
+    line = [stage, "--config", "configs/demo.yaml", "--trainer.logger=false"]
     line += [f"--data.sample={questions}", f"--data.augment_root={out / 'aug'}", "--data.augment.augment_batch_size=4"]
     line += [f"--model.offline_root={out / 'adapters'}", f"--model.output_root={out / 'results'}"]
     return [*line, "--model.group_tokens=1024", "--data.per_device_eval_batch_size=4"]
@@ -39,31 +31,56 @@ def command(stage: str, out: Path, questions: int) -> list[str]:
 def run(line: Sequence[str]) -> float:
     """Run a command to its end; gives seconds."""
     started = time.monotonic()
-    done = subprocess.run(line, cwd=ROOT, env=one_thread(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert not run_killed(line, None)
     return time.monotonic() - started
 
 
-def run_killed(line: Sequence[str], after: float) -> bool:
-    """Start a command and kill it with SIGKILL after so many seconds; gives whether it was still running."""
-    process = subprocess.Popen(
-        line, cwd=ROOT, env=one_thread(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        _, stderr = process.communicate(timeout=after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True
-    assert process.returncode == 0, stderr
-    return False
+def run_killed(line: Sequence[str], after: float | None) -> bool:
+    """Start a command and kill it with SIGKILL after so many seconds; gives whether it was still running.
+
+    Each is a process of its own, forked from one that has loaded the libraries and nothing else: so the moments fall
+    into the work.
+    """
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
+        process = start(line, log.name)
+        process.join(after)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return True
+        assert process.exitcode == 0, log.read()
+        return False
+
+
+def start(line: Sequence[str], log: str) -> BaseProcess:
+    """Start a command whose output goes to an existing file."""
+    process = _CONTEXT.Process(target=_main, args=(list(line), log))
+    process.start()
+    return process
+
+
+def _main(line: list[str], log: str) -> None:
+    import torch
+
+    from prag_lightning.cli import main
+
+    torch.set_num_threads(1)
+    os.chdir(ROOT)
+    file = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os._exit(main(line))
+
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["prag_lightning.stages"])
 
 
 def kill_often(stage: str, out: Path, questions: int, kills: int, seconds: float, rng: random.Random) -> int:
-    """Start a stage until it has ended by itself, killing it up to `kills` times at random moments of its second half
-    of `seconds`, which is when it works rather than starts; gives how often it was killed."""
+    """Start a stage until it has ended by itself, killing it up to `kills` times at random moments of the
+    `seconds` that it takes; gives how often it was killed."""
     killed = 0
-    while killed < kills and run_killed(command(stage, out, questions), rng.uniform(0.5, 1.0) * seconds):
+    while killed < kills and run_killed(command(stage, out, questions), rng.uniform(0.05, 0.4) * seconds):
         killed += 1
     run(command(stage, out, questions))
     return killed
@@ -90,7 +107,3 @@ def _content(path: Path, root: Path) -> object:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return sorted(json.dumps({key: row[key] for key in row if key != "seconds"}) for row in rows)
     return [line for line in path.read_text(encoding="utf-8").splitlines() if "seconds" not in line]
-
-
-def one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}

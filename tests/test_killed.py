@@ -1,13 +1,13 @@
 """Killed at random moments and run again, the stages leave what they leave uninterrupted. `make soak` kills more."""
 
+import os
 import random
 import signal
-import subprocess
 import time
 
 import pytest
 
-from killing import ROOT, STAGES, command, differences, kill_often, one_thread, run
+from killing import STAGES, command, differences, kill_often, run, start
 
 QUESTIONS, KILLS_A_STAGE = 8, 2
 
@@ -25,21 +25,22 @@ def test_killed_stages_end_in_the_same_files(tmp_path):
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "term")]
 )
 def test_asked_to_end_a_stage_says_how_to_go_on(tmp_path, number, code, word):
-    for stage in STAGES[:2]:
-        line = command(stage, tmp_path, 40)
-        process = subprocess.Popen(
-            line, cwd=ROOT, env=one_thread(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        sign = tmp_path / "aug" if stage == "augment" else tmp_path / "adapters"
-        while not any(sign.rglob("journal-*.jsonl" if stage == "augment" else "adapter_model.safetensors")):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
-        assert process.returncode == code, stderr
-        last = stderr.strip().splitlines()[-1]
+    signs = ("aug/**/journal-*.jsonl", "adapters/**/adapters/*/*", "results/**/journal-*.jsonl")
+    log = tmp_path / "log"
+    for stage, sign in zip(STAGES, signs, strict=True):
+        line = [*command(stage, tmp_path, 40), "--data.per_device_eval_batch_size=1", "--model.group_tokens=100"]
+        log.write_text("", encoding="utf-8")
+        process = start(line, str(log))
+        while not any(tmp_path.glob(sign)):
+            assert process.is_alive(), log.read_text(encoding="utf-8")
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        process.join(60)
+        text = log.read_text(encoding="utf-8")
+        assert process.exitcode == code, text
+        last = text.strip().splitlines()[-1]
         assert last.startswith("prag: error:")
         assert word in last
         assert "Run the same command again" in last
-        assert "Traceback" not in stderr
+        assert "Traceback" not in text
         run(line)

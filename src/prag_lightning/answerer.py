@@ -7,9 +7,10 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from prag_lightning.answer import InferenceMethod, Unanswered, generate_each, uses_adapters, uses_passages
-from prag_lightning.errors import PragError
+from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import Journal
 from prag_lightning.library import AdapterLibrary
 from prag_lightning.llm import LLM
@@ -154,39 +155,50 @@ class Answerer:
         scores: Sequence[Sequence[float]],
     ) -> list[str | Unanswered]:
         """As `texts`, but a question that cannot be answered has the reason in place of a reply."""
-        hopeless = [self._without_adapter(passages) for passages in encoded]
-        able = [i for i, reason in enumerate(hopeless) if reason is None]
+        prompts = [self._prompt(record) for record in batch]
+        hopeless = {i: why for i, why in enumerate(map(self._hopeless, prompts, encoded)) if why is not None}
+        able = [i for i in range(len(batch)) if i not in hopeless]
+        if not able:
+            return list(hopeless.values())
         merged, scaling = None, 1.0
         if self._adapters is not None:
             merged = [self._adapters.load(encoded[i], batch[i].question.test_id, scores[i]) for i in able]
             scaling = self._adapters.library.scaling
-        prompts = [self._prompt(batch[i]) for i in able]
-        texts = generate_each(self.llm, prompts, self.max_new_tokens, adapters=merged, scaling=scaling) if able else []
-        replies = dict(zip(able, texts, strict=True))
-        return [replies[i] if reason is None else reason for i, reason in enumerate(hopeless)]
+        chosen = [cast(list[int], prompts[i]) for i in able]
+        texts = generate_each(self.llm, chosen, self.max_new_tokens, adapters=merged, scaling=scaling)
+        replies: dict[int, str | Unanswered] = {**hopeless, **dict(zip(able, texts, strict=True))}
+        return [replies[i] for i in range(len(batch))]
 
-    def _without_adapter(self, passages: Sequence[AugmentedPassage]) -> Unanswered | None:
-        """Why there is no adapter of one of the passages, if it is known that there can be none."""
-        reasons = {} if self._adapters is None else self._adapters.library.unencodable
-        for passage in passages if reasons else ():
-            assert self._adapters is not None
-            key = self._adapters.library.key(passage)
-            if key in reasons and key not in self._adapters.library.store:
-                return Unanswered(f"the passage {passage.passage[:60]!r} could not be encoded: {reasons[key]}")
+    def _hopeless(self, prompt: list[int] | Unanswered, passages: Sequence[AugmentedPassage]) -> Unanswered | None:
+        """Why a question cannot be answered: there is no prompt, or there can be no adapter of one of its passages."""
+        if isinstance(prompt, Unanswered):
+            return prompt
+        library = None if self._adapters is None else self._adapters.library
+        for passage in passages if library is not None and library.unencodable else ():
+            assert library is not None
+            key = library.key(passage)
+            if key in library.unencodable and key not in library.store:
+                reason = library.unencodable[key]
+                return Unanswered(f"the passage {passage.passage[:60]!r} could not be encoded: {reason}")
         return None
 
     @property
     def _adapters(self) -> Adapters | None:
         return self.adapters if uses_adapters(self.method) else None
 
-    def _prompt(self, record: AugmentedQuestion) -> list[int]:
+    def _prompt(self, record: AugmentedQuestion) -> list[int] | Unanswered:
         passages = [p.passage for p in record.passages] if uses_passages(self.method) else []
         question = record.question.question
-        return self.prompts.question_ids(
-            self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
-        )
+        try:
+            return self.prompts.question_ids(
+                self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
+            )
+        except InputError as error:
+            return Unanswered(str(error))
 
-    def _key(self, prompt: list[int], passages: Sequence[AugmentedPassage], scores: Sequence[float]) -> str:
+    def _key(
+        self, prompt: list[int] | Unanswered, passages: Sequence[AugmentedPassage], scores: Sequence[float]
+    ) -> str:
         """Of everything that decides an answer."""
         adapters = self._adapters
         merged = (
@@ -194,7 +206,13 @@ class Answerer:
             if adapters is None
             else [adapters.keys(passages), adapters.library.store.adapter_format, adapters.merge, list(scores)]
         )
-        content = [self.llm.fingerprint, self.precision, self.max_new_tokens, prompt, merged]
+        content = [
+            self.llm.fingerprint,
+            self.precision,
+            self.max_new_tokens,
+            prompt if isinstance(prompt, list) else prompt.reason,
+            merged,
+        ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -179,6 +179,8 @@ def _complexwebquestions(path: Path) -> Splits:
         except (AttributeError, ValueError) as error:
             raise InputError("'answers' holds no objects with 'answer' and 'aliases'", where=where) from error
         answers = dict.fromkeys(answers_from_json([name for name in names if name], where))
+        if not answers:
+            raise InputError("'answers' holds no answer", where=where, mend="Every question needs one")
         questions.append(Question(number, _text(row, "question", where), tuple(answers), _id(row, "ID")))
     return {TOTAL: questions}
 

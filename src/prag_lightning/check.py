@@ -38,8 +38,8 @@ def check_adapters(
     for passage in missing:
         print(f"missing: the adapter of {passage.passage[:60]!r}")
     stale = _stale_places(library, records)
-    for place in stale:
-        print(f"out of date: {place}: the augmented file has another text now")
+    for place, reason in stale.items():
+        print(f"out of date: {place}: {reason}")
     spare = len(set(directories) - {store.directory(key) for key in passages})
     print(f"{len(directories)} adapters in {store.root}, {spare} of them of no passage in the augmented files")
     wrong = {"damaged": len(damaged), "missing": len(missing), "out of date": len(stale)}
@@ -64,14 +64,19 @@ def _damaged(library: AdapterLibrary, directories: Sequence[Path]) -> dict[Path,
     return damaged
 
 
-def _stale_places(library: AdapterLibrary, records: Mapping[str, Sequence[AugmentedQuestion]]) -> list[Path]:
-    """Published places that point to another adapter than their passage's."""
-    stale = []
+def _stale_places(library: AdapterLibrary, records: Mapping[str, Sequence[AugmentedQuestion]]) -> dict[Path, str]:
+    """Published places that do not point to the adapter of their passage, and what is there instead."""
+    stale = {}
     for split, questions in records.items():
         for record in questions:
             for passage in record.passages:
                 place = library.store.place(split, record.question.test_id, passage.pid)
-                target = library.store.directory(library.key(passage))
-                if place.is_symlink() and os.readlink(place) != os.path.relpath(target, place.parent):
-                    stale.append(place)
+                key = library.key(passage)
+                if place.is_symlink():
+                    if os.readlink(place) != os.path.relpath(library.store.directory(key), place.parent):
+                        stale[place] = "it points to the adapter of another text or recipe"
+                elif place.exists():
+                    stale[place] = "an adapter that 'prag fit' did not write is in its place"
+                elif key in library.store:
+                    stale[place] = "it does not point to its adapter"
     return stale

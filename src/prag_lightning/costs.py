@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prag_lightning.files import naming
+
 COSTS_FILE = "costs.jsonl"
 
 
@@ -49,7 +51,8 @@ def record_cost(directory: Path, cost: Cost) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({**asdict(cost), "seconds": round(cost.seconds, 4), "finished_at": now}) + "\n"
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / COSTS_FILE).open("a+b", buffering=0) as file:
+    path = directory / COSTS_FILE
+    with naming(path), path.open("a+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else "\n" + line

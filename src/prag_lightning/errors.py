@@ -67,7 +67,7 @@ def shown(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
 
 
-def explained(error: Exception) -> PragError:
+def explained(error: BaseException) -> PragError:
     """Any other exception in the shape of ours: a disk that is full or gone, or a mistake of this program's own."""
     if isinstance(error, OSError) and error.strerror:
         where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)

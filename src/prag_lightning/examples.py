@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from prag_lightning.errors import InputError
 from prag_lightning.locality import Renamer
-from prag_lightning.prompts import PromptTemplates
+from prag_lightning.prompts import LONGEST_TEXT, PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
 
 Objective = Literal["published", "answer", "closed_book", "distill"]
@@ -126,7 +126,7 @@ class ExampleBuilder:
                 examples += self._other_things(augmented, augmented.qa[i].question)
         if self.statement != "none":
             text = augmented.passage if self.statement == "passage" else augmented.rewrite
-            ids: list[int] = self.tokenizer(text)["input_ids"]
+            ids: list[int] = self.tokenizer(text[:LONGEST_TEXT])["input_ids"]
             examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
         return examples
 

@@ -9,7 +9,8 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from types import MappingProxyType, UnionType
@@ -28,8 +29,8 @@ _LONGEST_NAME = 200
 """Bytes of a part of a path: what is written beside it has some more, and 255 is all that file systems take."""
 _PIECE = 2**16
 _NONE: Mapping[str, type] = MappingProxyType({})
-_MOST_VALUES = 100_000
-"""Of a YAML file."""
+_MOST_VALUES, _LONGEST_YAML = 100_000, 2**20
+"""Of a YAML file: values, and characters."""
 _NO_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
 """What PyYAML raises: its own errors, and for scalars such as `!!bool maybe` or 2001-99-99 those of the conversion."""
 
@@ -48,17 +49,28 @@ def sweep(folder: Path, name: str = "*") -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the disk name `path`, which writing does not, and not the work in progress beside it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file beside its place and rename it into it: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
     beside = unfinished(path)
     try:
-        with beside.open("x", encoding="utf-8", errors="replace") as file:
+        with naming(path), beside.open("x", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        with naming(path):
+            beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -119,6 +131,8 @@ def _parse_yaml(text: str) -> Json:
 
     Aliases let a file of one page unfold into more than memory holds, so its values are counted before they are made.
     """
+    if len(text) > _LONGEST_YAML:
+        raise ValueError(f"it has {len(text):,} characters")
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -217,7 +231,7 @@ class Journal:
             return
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in added.values())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b", buffering=0) as file:
+        with naming(self.path), self.path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _cut_torn_line(file)
             whole = file.seek(0, os.SEEK_END)

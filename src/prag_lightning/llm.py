@@ -96,7 +96,7 @@ def load_llm(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a folder of rubbish makes of transformers, tokenizers and safetensors
         raise _unloadable(model_name, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
@@ -130,7 +130,7 @@ def parameter_bytes(model_name: str, dtype: torch.dtype, *, trust_remote_code: b
 
 
 def _unloadable(model_name: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
     return InputError(
         f"the model {model_name!r} cannot be loaded: {reason}",
         where="model.model_name",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -115,6 +116,10 @@ class PragModule(LightningModule):
         for name in ("locality", "distill_samples"):
             if self.hparams[name] < 0:
                 raise InputError(f"{name} is {self.hparams[name]}", where=f"model.{name}", mend="Give 0 or more")
+        if not 0 < learning_rate < inf:
+            raise InputError(
+                f"learning_rate is {learning_rate}", where="model.learning_rate", mend="Give a number above 0"
+            )
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
         _one_of("adapter_format", adapter_format, ADAPTER_FORMATS)
         _one_of("merge", merge, MERGES)

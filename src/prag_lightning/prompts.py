@@ -25,6 +25,8 @@ _PLACEHOLDERS: dict[str, frozenset[str]] = {
     "rewrite.user": frozenset({"passage"}),
     "qa.user": frozenset({"passage"}),
 }
+LONGEST_TEXT = 2**20
+"""Characters that are turned into tokens at once: no model's context is longer, and gigabytes of tokens would be."""
 _NEEDED_NOT = frozenset({"index", "fewshot"})
 """Placeholders that a template may do without."""
 
@@ -83,6 +85,9 @@ class PromptTemplates:
                 continued.
             with_cot: Take the chain-of-thought templates, with `dataset`'s worked examples.
             dataset: Whose worked examples to show.
+
+        Raises:
+            InputError: if it has more than `LONGEST_TEXT` characters.
         """
         kind = "cot" if with_cot else "direct"
         passage_lines = "".join(
@@ -141,6 +146,8 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, user: str) -> list[int]:
 
 
 def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    if len(text) > LONGEST_TEXT:
+        raise InputError(f"a prompt of {len(text):,} characters is longer than any model reads", mend="Shorten it")
     ids: list[int] = tokenizer(whole_characters(text), add_special_tokens=False)["input_ids"]
     return ids
 

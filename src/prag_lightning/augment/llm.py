@@ -47,8 +47,7 @@ class LLMAugmenter(JournalledAugmenter):
     def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
         fitting = []
         for passage in sorted(passages, key=len):
-            prompts = (ids(self.llm.tokenizer, passage) for ids in (self.prompts.rewrite_ids, self.prompts.qa_ids))
-            reason = max(unfit(self.llm, prompt, self.settings.augment_max_new_tokens) for prompt in prompts)
+            reason = self._unfit(passage)
             if reason:
                 yield [Written(passage, skipped=reason)]
             else:
@@ -56,6 +55,15 @@ class LLMAugmenter(JournalledAugmenter):
         size = self.settings.augment_batch_size
         for start in range(0, len(fitting), size):
             yield self._write_batch(fitting[start : start + size])
+
+    def _unfit(self, passage: str) -> str:
+        """Why the model cannot be asked about a passage; empty if it can."""
+        tokenizer, room = self.llm.tokenizer, self.settings.augment_max_new_tokens
+        try:
+            prompts = [self.prompts.rewrite_ids(tokenizer, passage), self.prompts.qa_ids(tokenizer, passage)]
+        except InputError as error:
+            return str(error)
+        return next(filter(None, (unfit(self.llm, prompt, room) for prompt in prompts)), "")
 
     def _write_batch(self, passages: Sequence[str]) -> list[Written]:
         """Write about a batch, and ask again for what failed."""

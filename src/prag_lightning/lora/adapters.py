@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import sweep, unfinished
+from prag_lightning.files import naming, sweep, unfinished
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 
 CONFIG_FILE = "adapter_config.json"
@@ -91,9 +91,10 @@ def write_adapter(
     sweep(directory.parent, directory.name)
     beside = unfinished(directory)
     try:
-        write_files(beside, named_tensors(weights), config, origin=origin)
-        for name, text in notes.items():
-            (beside / name).write_text(text, encoding="utf-8")
+        with naming(directory):
+            write_files(beside, named_tensors(weights), config, origin=origin)
+            for name, text in notes.items():
+                (beside / name).write_text(text, encoding="utf-8")
         try:
             beside.rename(directory)
         except OSError:

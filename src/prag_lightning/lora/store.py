@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import UNFINISHED, sweep, unfinished
+from prag_lightning.files import UNFINISHED, naming, sweep, unfinished
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     MEND,
@@ -141,7 +141,8 @@ class AdapterStore:
         group = unfinished(folder / "group")
         try:
             for key, weights in adapters.items():
-                self._write(group / self.directory(key).relative_to(folder), weights)
+                with naming(self.directory(key)):
+                    self._write(group / self.directory(key).relative_to(folder), weights)
             self._place(group.rename(group.with_suffix("")))
         finally:
             shutil.rmtree(group, ignore_errors=True)

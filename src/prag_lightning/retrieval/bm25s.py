@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from filelock import FileLock
 
 from prag_lightning.corpus import CorpusReader, corpus_facts
 from prag_lightning.errors import InputError
-from prag_lightning.files import read_json, write_json
+from prag_lightning.files import naming, read_json, write_json
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
 from prag_lightning.retrieval import index_files
@@ -62,14 +63,20 @@ class BM25sRetriever(IndexedRetriever):
         if self._opened is None:
             about = _read_about(self.index)
             self._check(about)
-            try:
+            with self._damage_named():
                 self._opened = _OpenIndex(self.index, about)
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(
-                    f"the index is damaged: {error}", where=str(self.index), mend="Make it anew with prag index"
-                ) from error
         words = [self.tokenisation(query) for query in queries]
-        return self._opened.search(words, k, self.threads)
+        with self._damage_named():
+            return self._opened.search(words, k, self.threads)
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
+            raise InputError(
+                f"the index is damaged: {error}", where=str(self.index), mend="Make it anew with prag index"
+            ) from error
 
     def build(self) -> None:
         """Make the index of the corpus, in a folder beside its place that is renamed into it when whole.
@@ -89,7 +96,8 @@ class BM25sRetriever(IndexedRetriever):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             try:
-                self._build_in(partial, self.corpus)
+                with naming(self.index):
+                    self._build_in(partial, self.corpus)
                 _replace(self.index, partial)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -159,10 +167,26 @@ class _OpenIndex:
         """Passages for queries that are split into words."""
         places = [[self.words.find(word.encode()) for word in query] for query in queries]
         known = [[place for place in query if place is not None] for query in places]
+        self._check({place for query in known for place in query})
         hits = iter(
             search_distinct(lambda asked, depth: self._best(asked, depth, threads), [each for each in known if each], k)
         )
         return [next(hits) if each else [] for each in known]
+
+    def _check(self, words: set[int]) -> None:
+        """See that the pairs of words that are looked up lie within the index: bm25s's compiled search does not.
+
+        Raises:
+            ValueError: if they do not.
+        """
+        scores, passages, starts = (self.bm25.scores[name] for name in ("data", "indices", "indptr"))
+        if (scores.dtype, passages.dtype, starts.dtype.kind, len(starts)) != ("f4", "i4", "i", len(self.words) + 1):
+            raise ValueError("its files hold numbers of another kind")
+        for word in words:
+            start, end = int(starts[word]), int(starts[word + 1])
+            held = passages[start:end]
+            if not 0 <= start < end <= len(passages) or held.min() < 0 or held.max() >= len(self.passages):
+                raise ValueError("it points to passages that it does not hold")
 
     def _best(self, queries: list[list[int]], depth: int, threads: int) -> list[list[Hit]]:
         depth = min(depth, len(self.passages))

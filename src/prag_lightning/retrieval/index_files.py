@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from prag_lightning.files import naming
 from prag_lightning.records import Passage
 
 SCORES, PASSAGES_OF, STARTS = "data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy"
@@ -191,8 +193,8 @@ def _sort_scores(
     starts = np.concatenate([[0], np.cumsum(holders)])
     np.save(folder / STARTS, starts)
     pairs = int(starts[-1])
-    scores = open_memmap(folder / SCORES, "w+", np.float32, (pairs,))
-    passages_of = open_memmap(folder / PASSAGES_OF, "w+", np.int32, (pairs,))
+    scores = _new_array(folder / SCORES, np.float32, pairs)
+    passages_of = _new_array(folder / PASSAGES_OF, np.int32, pairs)
     columns = [np.memmap(spool / name, np.int32, "r", shape=(pairs,)) for name in ("passages", "words", "counts")]
     next_place = starts[:-1].copy()
     for start in range(0, pairs, _PAIRS_AT_ONCE):
@@ -207,3 +209,13 @@ def _sort_scores(
         next_place[present] += many
     scores.flush()
     passages_of.flush()
+
+
+def _new_array(path: Path, dtype: type[np.generic], length: int) -> np.memmap[Any, Any]:
+    """An array that is mapped from a new file, whose room on disk is taken at once: where a disk is full, writing to a
+    mapping would kill the process."""
+    array = open_memmap(path, "w+", dtype, (length,))
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file, naming(path):
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
