@@ -163,7 +163,7 @@ def test_a_plan_says_what_does_not_fit(settings, capsys, monkeypatch):
         assert main(["plan", *settings]) == 2
         assert "checkpoints/prag-tiny takes 0.0 GB in float32, and 0.0 GB of memory are free" in capsys.readouterr().err
     monkeypatch.setattr("prag_lightning.encode.Encoder.encode", no_memory)
-    monkeypatch.setattr("prag_lightning.answerer.generate", no_memory)
+    monkeypatch.setattr("prag_lightning.answerer.generate_each", no_memory)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     assert main(["plan", *settings]) == 0
     out = " ".join(capsys.readouterr().out.split())

@@ -80,15 +80,15 @@ def test_a_file_where_a_folder_should_be_is_named(config, capsys, tmp_path):
     (tmp_path / "taken").write_text("", encoding="utf-8")
     write_inputs(tmp_path)
     assert prag("fit", config, QUIET) == 0
-    for stage, setting in (
-        ("fit", "--model.offline_root=taken"),
-        ("test", "--model.output_root=taken"),
-        ("export", "--out=taken"),
-        ("augment", "--data.augment_root=taken"),
+    for stage, setting, code in (
+        ("fit", "--model.offline_root=taken", 1),
+        ("test", "--model.output_root=taken", 1),
+        ("export", "--out=taken", 2),
+        ("augment", "--data.augment_root=taken", 1),
     ):
         more = AUGMENT if stage == "augment" else ()
         capsys.readouterr()
-        assert prag(stage, config, *more, setting) == 1
+        assert prag(stage, config, *more, setting) == code
         assert "taken" in last_error(capsys)
 
 

@@ -161,7 +161,7 @@ def _deserialised(file: bytes, origin: Origin) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"it grew from base_weight {grown_from[:8]}, not {origin.base_weight[:8]}: those of two are not merged"
         )
-    if metadata.get("key") not in (None, origin.key):
+    if origin.key and metadata.get("key", origin.key) != origin.key:
         raise ValueError("it is of another passage, recipe or model, and was copied here")
     return tensors
 
