@@ -47,7 +47,7 @@ class Task:
     recipes: dict[str, tuple[str, ...]]
 
 
-PUBLISHED = ("--model.objective=published", "--model.statement=none")
+PUBLISHED = ("--model.objective=published", "--model.statement=none", "--model.num_train_epochs=8")
 TASKS = (
     Task(
         "single questions, one passage",
@@ -55,7 +55,7 @@ TASKS = (
         (),
         {
             **{f"closed_book + rewrite, {n} epochs": (f"--model.num_train_epochs={n}",) for n in (1, 2, 4, 8)},
-            "published, 8 epochs": (*PUBLISHED, "--model.num_train_epochs=8"),
+            "published, 8 epochs": PUBLISHED,
         },
     ),
     Task(
