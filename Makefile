@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(PRAG) report $(DEMO)
 
 test: $(VENV)/.installed
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check
