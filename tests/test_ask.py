@@ -133,6 +133,10 @@ def test_a_plan_counts_what_is_left_and_keeps_what_it_measures_with(settings, ca
     assert re.search(r"augment +2 +2 passages +0:00:\d\d", measured)
     assert re.search(r"fit +2 +2 passages +0:00:\d\d", measured)
     assert re.search(r"test +0 +4 questions +0:00:\d\d", measured)
+    tokens, each = (
+        int(text.replace(",", "")) for text in re.search(r"([\d,]+) tokens, ([\d,]+) each", measured).groups()
+    )
+    assert abs(tokens - 2 * each) <= 1
 
     assert main(["augment", *settings]) == 0
     assert main(["fit", *settings, "--trainer.logger=false"]) == 0

@@ -98,7 +98,6 @@ def plan_fit(
     seconds, notes = (None if todo else 0.0), []
     if missing:
         tokens_each = sum(passage.tokens for passage in missing) / len(missing)
-        notes.append(f"{tokens_each:,.0f} tokens each")
     if missing and measure:
         groups = library.groups(missing, group_tokens(missing))
         group = groups[len(groups) // 2]
@@ -111,6 +110,8 @@ def plan_fit(
             todo, done = todo - len(group), done + len(group)
             seconds = taken / sum(passage.tokens for passage in group) * tokens_each * todo
             notes.append(f"{len(group)} at once take {memory.taken() / 1e6:,.0f} MB of memory")
+    if missing:
+        notes.insert(0, f"{tokens_each * todo:,.0f} tokens, {tokens_each:,.0f} each")
     size, free = todo * library.store.bytes_each, shutil.disk_usage(_existing(library.store.root)).free
     if size > free:
         notes.append(f"only {free / 1e6:,.0f} MB are free on disk: see model.adapter_format")
