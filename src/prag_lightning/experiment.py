@@ -8,7 +8,6 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-import torch
 from lightning import LightningModule
 
 from prag_lightning.answer import INFERENCE_METHODS, InferenceMethod, uses_adapters
@@ -20,7 +19,7 @@ from prag_lightning.examples import OBJECTIVES, STATEMENTS, ExampleBuilder, Obje
 from prag_lightning.files import Journal, safe_name
 from prag_lightning.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.library import AdapterLibrary, Unencoded
-from prag_lightning.llm import DTYPES, LLM, load_llm, short_name
+from prag_lightning.llm import LLM, load_llm_for, short_name
 from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, adapter_hash
@@ -135,12 +134,8 @@ class Experiment(LightningModule):
         """Load the LLM, once, to the trainer's device and in its precision."""
         if hasattr(self, "llm"):
             return
-        self.llm: LLM = load_llm(
-            self.model_name,
-            target_modules=self.target_modules,
-            dtype=DTYPES.get(str(self.trainer.precision), torch.float32),
-            device=self.trainer.strategy.root_device,
-            trust_remote_code=self.trust_remote_code,
+        self.llm: LLM = load_llm_for(
+            self.trainer, self.model_name, self.target_modules, trust_remote_code=self.trust_remote_code
         )
         self.network = self.llm.model
         self.data: PragDataModule = self.trainer.datamodule  # type: ignore[attr-defined]

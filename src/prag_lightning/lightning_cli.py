@@ -50,8 +50,9 @@ class StageCLI(LightningCLI):
         groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def logged_run(self) -> tuple[str, str] | None:
-        """Where the run's logs go below tensorboard/, and what the run is called; `None` keeps no logs."""
-        raise NotImplementedError
+        """Where the run's logs go below tensorboard/, and what the run is called; `None`, unless a command says
+        otherwise, keeps no logs."""
+        return None
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give a run one TensorBoard directory, named so that a person knows it; below trainer.default_root_dir, or

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from prag_lightning.cpu import keep_freed_memory, use_float32_attention
 from prag_lightning.errors import InputError
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraStack
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 MODEL_IDS = {
     "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
@@ -107,6 +110,19 @@ def load_llm(
         keep_freed_memory()
         use_float32_attention(model)
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
+
+
+def load_llm_for(
+    trainer: Trainer, model_name: str, target_modules: Sequence[str] = DEFAULT_TARGETS, *, trust_remote_code: bool
+) -> LLM:
+    """Load a model to a trainer's device and in its precision; see `load_llm`."""
+    return load_llm(
+        model_name,
+        target_modules=target_modules,
+        dtype=DTYPES.get(str(trainer.precision), torch.float32),
+        device=trainer.strategy.root_device,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def parameter_bytes(model_name: str, dtype: torch.dtype, *, trust_remote_code: bool = False) -> int:

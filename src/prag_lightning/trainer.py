@@ -27,7 +27,7 @@ from prag_lightning.export import Exporter, named_passages
 from prag_lightning.files import Journal
 from prag_lightning.group_size import device_name
 from prag_lightning.hub import check_hub, push
-from prag_lightning.llm import DTYPES, load_llm, parameter_bytes, short_name
+from prag_lightning.llm import DTYPES, load_llm_for, parameter_bytes, short_name
 from prag_lightning.module import NAMED_FAILURES, PragModule
 from prag_lightning.on_demand import OnDemand
 from prag_lightning.plan import StagePlan, check_memory, plan_augment, plan_fit, plan_test, print_plan
@@ -116,11 +116,10 @@ class PragTrainer(Trainer):
         llm = (
             model.llm
             if own and hasattr(model, "llm")
-            else load_llm(
+            else load_llm_for(
+                self,
                 data.augment_model or model.model_name,
-                target_modules=model.target_modules,
-                dtype=DTYPES.get(str(self.precision), torch.float32),
-                device=self.strategy.root_device,
+                model.target_modules,
                 trust_remote_code=model.trust_remote_code,
             )
         )

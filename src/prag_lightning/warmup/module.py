@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.examples import Example, common_prefix
 from prag_lightning.layout import warmup_directory
-from prag_lightning.llm import DTYPES, LLM, load_llm, short_name
+from prag_lightning.llm import LLM, load_llm_for, short_name
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
 from prag_lightning.loss import frozen_head_cross_entropy, hidden_and_head
@@ -94,12 +94,8 @@ class WarmupModule(LightningModule):
         """Load the LLM, once, to the trainer's device and in its precision, and put the random LoRA into it."""
         if hasattr(self, "llm"):
             return
-        self.llm: LLM = load_llm(
-            self.model_name,
-            target_modules=self.target_modules,
-            dtype=DTYPES.get(str(self.trainer.precision), torch.float32),
-            device=self.trainer.strategy.root_device,
-            trust_remote_code=self.trust_remote_code,
+        self.llm: LLM = load_llm_for(
+            self.trainer, self.model_name, self.target_modules, trust_remote_code=self.trust_remote_code
         )
         self.network = self.llm.model
         self.lora = LoraParameters(random_adapter(self.llm.stack, self.lora_rank, seed=0))

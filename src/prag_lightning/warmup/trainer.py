@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import Journal, read_json, write_json
-from prag_lightning.llm import DTYPES, load_llm
+from prag_lightning.llm import load_llm_for
 from prag_lightning.lora.adapters import is_adapter, lora_config, write_adapter
 from prag_lightning.records import Json
 from prag_lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
@@ -75,12 +75,8 @@ class WarmupTrainer(Trainer):
         self.strategy.teardown()
 
     def _chain_writer(self, model: WarmupModule, data: WarmupDataModule, folder: Path) -> ChainWriter:
-        llm = load_llm(
-            data.augment_model or model.model_name,
-            dtype=DTYPES.get(str(self.precision), torch.float32),
-            device=self.strategy.root_device,
-            trust_remote_code=model.trust_remote_code,
-        )
+        name = data.augment_model or model.model_name
+        llm = load_llm_for(self, name, trust_remote_code=model.trust_remote_code)
         return ChainWriter(
             llm,
             data.prompt_templates,
