@@ -127,7 +127,7 @@ def test_bad_adapters_are_named_and_never_used(config, capsys, tmp_path):
         "was copied here": lambda place: (place / weights).write_bytes(whole[places[4] / weights]),
         "values that are not finite": with_tensors(lambda t, name: t[name].fill_(float("nan"))),
         "values that are not finite ": with_tensors(lambda t, name: t[name].fill_(float("inf"))),
-        "holds torch.int64": with_tensors(lambda t, name: t.update({name: t[name].to(torch.int64)})),
+        "holds I64": with_tensors(lambda t, name: t.update({name: t[name].to(torch.int64)})),
         "is missing: the adapter is of another model": with_tensors(lambda t, name: t.pop(name)),
         "unknown tensor extra": with_tensors(lambda t, name: t.update(extra=torch.zeros(2))),
         "of shape [4, 4]": with_tensors(lambda t, name: t.update({name: torch.zeros(4, 4)})),

@@ -15,8 +15,9 @@ from prag_lightning.answerer import Adapters
 from prag_lightning.corpus import CorpusReader
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name, unfinished
-from prag_lightning.lora.adapters import CONFIG_FILE, WEIGHTS_FILE, Origin, named_tensors, write_adapter, write_files
+from prag_lightning.lora.adapters import CONFIG_FILE, WEIGHTS_FILE, named_tensors, write_adapter, write_files
 from prag_lightning.lora.stack import LoraWeights
+from prag_lightning.lora.weights_file import Origin
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Passage
 from prag_lightning.targets import writing
 

@@ -6,42 +6,30 @@ import json
 import math
 import os
 import shutil
-import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import naming, sweep, unfinished
 from prag_lightning.lora.stack import LoraStack, LoraWeights
+from prag_lightning.lora.weights_file import (
+    LARGEST_HEADER,
+    UNKNOWN,
+    Origin,
+    deserialised,
+    is_complete,
+    read_bounded,
+    serialised,
+)
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
-_CHECKSUM = "crc32"
-_LARGEST_HEADER = 2**20
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What an adapter came from, as its file says; empty where it says nothing, or where any will do.
-
-    Args:
-        key: Of passage, recipe and model; see `AdapterStore`.
-        base_weight: The hash of the adapter that its training started from.
-    """
-
-    key: str = ""
-    base_weight: str = ""
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
@@ -73,7 +61,7 @@ def write_adapter(
     directory: Path,
     weights: LoraWeights,
     config: LoraConfig,
-    origin: Origin = Origin(),
+    origin: Origin = UNKNOWN,
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write an adapter directory that `PeftModel.from_pretrained` loads; it appears whole or not at all.
@@ -109,7 +97,7 @@ def write_files(
     tensors: dict[str, torch.Tensor],
     config: LoraConfig,
     weights_file: str = WEIGHTS_FILE,
-    origin: Origin = Origin(),
+    origin: Origin = UNKNOWN,
 ) -> None:
     """Write tensors and configuration of an adapter into a new directory; the same always give the same bytes, which
     PEFT's own writing of a configuration does not."""
@@ -117,65 +105,7 @@ def write_files(
     values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    (directory / weights_file).write_bytes(_serialised(tensors, origin))
-
-
-def _serialised(tensors: dict[str, torch.Tensor], origin: Origin) -> bytes:
-    """A safetensors file that says what its values' checksum is, and what they came from. The library would write
-    several entries of metadata in any order; here the same tensors always give the same bytes."""
-    header, values = _parts(save(tensors))
-    said = {name: value for name, value in asdict(origin).items() if value}
-    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values), **said}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + values
-
-
-def _parts(file: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Header and values of a safetensors file."""
-    start = 8 + int.from_bytes(file[:8], "little")
-    return json.loads(file[8:start]), memoryview(file)[start:]
-
-
-def _checksum(values: memoryview) -> str:
-    """CRC-32: quick enough to be looked at each time."""
-    return f"{zlib.crc32(values):08x}"
-
-
-def _deserialised(file: bytes, origin: Origin) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        ValueError: if it is none, its values are not those that were written, or they came from something else.
-    """
-    try:
-        tensors = load(file)
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(str(error)) from error
-    header, values = _parts(file)
-    metadata = header.get("__metadata__", {})
-    if metadata.get(_CHECKSUM) not in (None, _checksum(values)):
-        raise ValueError("its values have changed since they were written")
-    grown_from = metadata.get("base_weight", "")
-    if origin.base_weight and grown_from not in ("", origin.base_weight):
-        raise ValueError(
-            f"it grew from base_weight {grown_from[:8]}, not {origin.base_weight[:8]}: those of two are not merged"
-        )
-    if origin.key and metadata.get("key", origin.key) != origin.key:
-        raise ValueError("it is of another passage, recipe or model, and was copied here")
-    return tensors
-
-
-def _read(path: Path, most: int) -> bytes:
-    """A file's content.
-
-    Raises:
-        ValueError: if it is larger than what it should hold, so that it is not read.
-    """
-    with path.open("rb") as file:
-        if (size := os.fstat(file.fileno()).st_size) > most:
-            raise ValueError(f"{path.name} has {size:,} bytes, and an adapter of this rank no more than {most:,}")
-        return file.read()
+    (directory / weights_file).write_bytes(serialised(tensors, origin))
 
 
 def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -193,20 +123,16 @@ def is_adapter(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
 
 
 def is_whole(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
-    """Whether both files of an adapter stand in `directory` and are as long as they should be: told by the header, so
-    that a file which was cut short is found without reading its values."""
+    """Whether both files of an adapter stand in `directory` and are as long as they should be, so that one which was
+    cut short is found without reading its values."""
     try:
-        json.loads(_read(directory / CONFIG_FILE, _LARGEST_HEADER))
-        with (directory / weights_file).open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, _LARGEST_HEADER)))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            return bool(os.fstat(file.fileno()).st_size == 8 + length + max(ends))
-    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        json.loads(read_bounded(directory / CONFIG_FILE, LARGEST_HEADER))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return False
+    return is_complete(directory / weights_file)
 
 
-def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origin: Origin = Origin()) -> LoraWeights:
+def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origin: Origin = UNKNOWN) -> LoraWeights:
     """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
 
     Raises:
@@ -220,7 +146,7 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
 
 
 def read_directory(
-    directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, origin: Origin = Origin()
+    directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, origin: Origin = UNKNOWN
 ) -> dict[str, torch.Tensor]:
     """The tensors of an adapter directory, on the CPU.
 
@@ -237,8 +163,8 @@ def read_directory(
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
-        config = json.loads(_read(config_path, _LARGEST_HEADER))
-        tensors = _deserialised(_read(weights_path, _LARGEST_HEADER + 8 * parameters), origin)
+        config = json.loads(read_bounded(config_path, LARGEST_HEADER))
+        tensors = deserialised(read_bounded(weights_path, LARGEST_HEADER + 8 * parameters), origin)
     except FileNotFoundError as error:
         raise InputError(
             "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
@@ -273,12 +199,10 @@ def _check(
             if tensor is None or tuple(tensor.shape) != shape:
                 was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
                 raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=MEND)
-            if tensor.dtype not in _DTYPES:
+            if not tensor.is_floating_point():
                 raise InputError(f"{key} holds {tensor.dtype}, not numbers of a model", where=where, mend=MEND)
             pair.append(tensor)
         weights[name] = (pair[0], pair[1])
-    if not all_finite(weights):
-        raise InputError("the adapter holds values that are not finite", where=where, mend=MEND)
     if tensors:
         raise InputError(
             f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=MEND

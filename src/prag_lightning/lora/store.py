@@ -18,7 +18,6 @@ from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     MEND,
     WEIGHTS_FILE,
-    Origin,
     all_finite,
     is_adapter,
     is_whole,
@@ -32,6 +31,7 @@ from prag_lightning.lora.adapters import (
 )
 from prag_lightning.lora.compact import compress, expand
 from prag_lightning.lora.stack import LoraStack, LoraWeights
+from prag_lightning.lora.weights_file import Origin
 
 AdapterFormat = Literal["float32", "bfloat16", "int4"]
 """What an adapter takes of 4, 2 or half a byte a parameter. `int4` keeps the difference from `base_weight`."""
