@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 import transformers
-from benchmarks import baselines
+from benchmarks import baselines, speed_report
 from benchmarks.retrieval import peak_mb
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -58,6 +58,9 @@ PUBLISHED = "as published"
 GROUP_TOKENS = {"2M": 16384, "26M": 8192}
 ANSWER_BATCHES, TOPK = (16, 64), 3
 ADAPTERS = 48
+COMPARED = 5
+"""Passages whose updates are compared with those of plain PEFT."""
+WARMING = 80
 PARTS = ("encode", "answer", "growth", "augment")
 SLOW_BFLOAT16 = 0.25
 """Of float32's rate: a CPU without instructions for bfloat16 would take hours, and nobody would ask it to."""
@@ -87,12 +90,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, help="print these figures, and write nothing")
     options = parser.parse_args()
     parts = options.only or PARTS
-    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "encode": [], "answer": []}
+    results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "padded": PADDED}
+    results |= {part: [] for part in ("encode", "exactness", "answer")}
     with tempfile.TemporaryDirectory() as name:
         for size in SHAPES:
             folder = make_model(Path(name) / size, size)
             if "encode" in parts:
                 results["encode"] += encode(folder, size, options.rounds)
+                results["exactness"].append(exactness(folder, size))
             if "answer" in parts:
                 results["answer"] += answer(folder, size, options.rounds)
         if "growth" in parts:
@@ -103,7 +108,7 @@ def main() -> None:
         print(json.dumps(results, indent=2))
         return
     write_json(HERE / "speed.json", results)
-    write_text(HERE / "RESULTS.md", report(results))
+    write_text(HERE / "RESULTS.md", speed_report.report(results))
 
 
 def make_model(folder: Path, size: str) -> Path:
@@ -203,14 +208,41 @@ def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def change(exact: Encoder, other: Encoder, group: Sequence[PassageExamples]) -> float:
-    """How far one encoder's updates are from another's, relative to their size: median over passages."""
-    start = exact.base_weight
-    distances = []
-    for left, right in zip(exact.encode(group), other.encode(group), strict=True):
-        gap = sum(float((left.weights[n][1] - right.weights[n][1]).norm() ** 2) for n in start)
-        size = sum(float(left.weights[n][1].norm() ** 2) for n in start)
-        distances.append((gap / size) ** 0.5)
-    return median(distances)
+    """How far one encoder's updates are from another's: median over passages."""
+    pairs = zip(exact.encode(group), other.encode(group), strict=True)
+    return median(distance(right.weights, left.weights, exact.base_weight) for left, right in pairs)
+
+
+def distance(weights: LoraWeights, reference: LoraWeights, start: LoraWeights) -> float:
+    """How far an adapter is from another, relative to how far that one has come from where both started."""
+    gap = came = 0.0
+    for name, pair in start.items():
+        for got, wanted, began in zip(weights[name], reference[name], pair, strict=True):
+            gap += float((got.double() - wanted.double()).norm() ** 2)
+            came += float((wanted.double() - began.double()).norm() ** 2)
+    return float((gap / came) ** 0.5)
+
+
+def exactness(folder: Path, size: str) -> dict[str, Any]:
+    """How far ours and plain PEFT are from each other in float32, and both from plain PEFT in float64: the greatest
+    distance of some passages' updates."""
+    base, llm = folder / "base_weight", load_llm(str(folder))
+    start = read_adapter(base, llm.stack, RECIPE.lora_rank, RECIPE.lora_alpha)
+    passages = as_examples(llm, some_passages(COMPARED))
+    ours = [encoded.weights for encoded in Encoder(llm, start, RECIPE).encode(passages)]
+    models = (AutoModelForCausalLM.from_pretrained(folder, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    plain, exact = ([plainly_trained(model, base, passage) for passage in passages] for model in models)
+    pairs = {"ours_plain": (ours, plain), "ours_exact": (ours, exact), "plain_exact": (plain, exact)}
+    worst = {name: max(distance(*pair, start) for pair in zip(*both, strict=True)) for name, both in pairs.items()}
+    return {"model": size, "passages": COMPARED, **worst}
+
+
+def plainly_trained(model: PreTrainedModel, base: Path, passage: PassageExamples) -> LoraWeights:
+    """A passage's adapter by plain PEFT."""
+    tensors = baselines.train(model, base, [(example.input_ids, example.loss_from) for example in passage.examples])
+    names = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in tensors}
+    a, b = (f"base_model.model.{{}}.lora_{letter}.weight" for letter in "AB")
+    return {name: (tensors[a.format(name)], tensors[b.format(name)]) for name in names}
 
 
 def alternate(work: dict[str, tuple[Timer, int]], rounds: int) -> dict[str, Spread]:
@@ -235,6 +267,7 @@ def answer(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     most = max(ANSWER_BATCHES)
     places = [[(TOPK * i + j) % ADAPTERS for j in range(TOPK)] for i in range(most)]
     chosen = [[directories[place] for place in row] for row in places]
+    parameters, rate = sum(p.numel() for p in plain.parameters()), matmul_rate(torch.float32)
     rows = []
     for method in ("prag", "combine"):
         shown = [[passages[place] for place in row] if method == "combine" else [] for row in places]
@@ -243,7 +276,11 @@ def answer(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
             print(f"answer, {size}, {method}, {length} tokens", file=sys.stderr)
             measured = answer_rounds(plain, llm, prompts, chosen, length, rounds)
             prompt = sum(map(len, prompts)) / len(prompts)
-            rows += [{"model": size, "method": method, "prompt": prompt, "new_tokens": length, **m} for m in measured]
+            operations = 2 * parameters * (prompt + length)
+            for row in measured:
+                share = operations / row["ours"]["seconds"] / rate
+                shown_as = {"model": size, "method": method, "prompt": prompt, "new_tokens": length}
+                rows.append(shown_as | row | {"share_of_matmul": share})
     return rows
 
 
@@ -296,7 +333,7 @@ def save_adapters(llm: LLM, root: Path) -> list[Path]:
 
 def growth(folder: Path, counts: Sequence[int]) -> list[dict[str, Any]]:
     """Seconds a passage and peak memory of fitting few passages and many, from examples to files, each in a process of
-    its own."""
+    its own that has encoded some before: the first group of a process takes longer."""
     rows = []
     for count in counts:
         print(f"fit {count} passages", file=sys.stderr)
@@ -308,14 +345,17 @@ def growth(folder: Path, counts: Sequence[int]) -> list[dict[str, Any]]:
 def fit(folder: Path, count: int) -> dict[str, Any]:
     """Encode and store so many passages."""
     llm = load_llm(str(folder))
-    passages = some_passages(count)
+    passages = some_passages(WARMING + count)
     with tempfile.TemporaryDirectory(dir=folder) as root:
         layout = Layout(Path(root), Path(root), "random", "bench", "nobody", RECIPE, with_cot=False)
         library = AdapterLibrary(llm, ExampleBuilder(PROMPTS, llm.tokenizer), RECIPE, layout, create=True)
-        started = time.perf_counter()
-        for group in library.groups(library.missing(passages), GROUP_TOKENS["2M"]):
-            library.encode(group)
-        seconds = time.perf_counter() - started
+
+        def encode_all(some: Sequence[AugmentedPassage]) -> None:
+            for group in library.groups(library.missing(some), GROUP_TOKENS["2M"]):
+                library.encode(group)
+
+        encode_all(passages[:WARMING])
+        seconds = timed(lambda: encode_all(passages[WARMING:]))
     return {"passages": count, "seconds": seconds / count, "peak_mb": peak_mb()}
 
 
@@ -347,82 +387,6 @@ def machine() -> str:
         f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}"
     )
-
-
-def _times(value: float) -> str:
-    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def _encode_row(row: dict[str, Any]) -> str:
-    rate = f"{row['gflops']:.0f} ({row['share_of_matmul']:.0%})" if "gflops" in row else ""
-    return (
-        f"| {row['model']} | {row['how']} | {row['seconds']:.3f} ({row['least']:.3f}–{row['most']:.3f}) "
-        f"| {_times(row['times_published'])} | {_times(row['times_without_padding'])} "
-        f"| {row.get('passages_at_once', 1)} | {rate} |\n"
-    )
-
-
-def report(results: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    encode_rows = "".join(map(_encode_row, results["encode"]))
-    changes = ", ".join(f"{r['change']:.1%} at {r['model']}" for r in results["encode"] if "change" in r)
-    if changes:
-        bfloat16 = f"In bfloat16 the updates differ from those in float32 by {changes} "
-        bfloat16 += "(norm of the difference over norm of the update)."
-    else:
-        bfloat16 = "bfloat16 is left out: this CPU multiplies it at less than a quarter of float32's rate."
-    answer_rows = "".join(
-        f"| {r['model']} | {r['method']} | {r['prompt']:.0f} | {r['new_tokens']} | {r['peft']['seconds']:.3f} "
-        f"({r['peft']['least']:.3f}–{r['peft']['most']:.3f}) | {r['batch']} | {r['ours']['seconds']:.4f} "
-        f"({r['ours']['least']:.4f}–{r['ours']['most']:.4f}) | {r['times']:.1f} "
-        f"| {r['loading_disk']:.1%} | {r['loading_memory']:.1%} |\n"
-        for r in results["answer"]
-    )
-    growth_rows = "".join(
-        f"| {r['passages']:,} | {r['seconds']:.4f} | {r['peak_mb']:,.0f} MB |\n" for r in results["growth"]
-    )
-    augment_rows = "".join(f"| {r['batch']} | {r['passages_per_second']:.1f} |\n" for r in results["augment"])
-    return f"""# Speed, measured
-
-`make bench` on {results["machine"]}.
-Medians of {results["rounds"]} rounds, least and greatest in brackets; all that stand in one table ran in turns in one
-process.
-
-The models are Llamas with random weights: 2M (width 192, 4 layers) and 26M (width 512, 8 layers), with prag-tiny's
-vocabulary. Passages have about 80 words, a rewrite and three QA pairs; the recipe is the paper's (rank 2, five steps a
-passage). [baselines.py](baselines.py) is the method in plain PEFT, written from its description; the tests hold the
-engine's weights and answers to it.
-
-## Encoding a passage
-
-As published: one passage after the other, every example padded to {PADDED} tokens, the model wrapped and unwrapped for
-each. The rate counts 4 × parameters × tokens of the examples (without padding), and stands beside that of a product of
-two matrices of 2048 × 2048 in the same precision.
-
-| model | how | seconds a passage | × published | × without padding | passages at once | GFLOP/s (share of matmul) |
-|---|---|---:|---:|---:|---:|---:|
-{encode_rows}
-{bfloat16}
-
-| passages in a run (2M) | seconds a passage | peak memory of the process |
-|---:|---:|---:|
-{growth_rows}
-## Answering a question
-
-Three passages a question. PEFT: one question after the other, its adapters loaded from disk and merged, then taken out.
-Ours: batches, each row with its own merged adapters, loaded from disk as well. Loading and merging take the last
-columns' share of that time: from disk, and for adapters that are in memory already.
-
-| model | method | prompt | new tokens | PEFT, seconds a question | batch | ours | times | loading | in memory |
-|---|---|---:|---:|---:|---:|---:|---:|---:|---:|
-{answer_rows}
-## Augmenting a passage
-
-prag-tiny writes a rewrite and three QA pairs.
-
-| batch | passages a second |
-|---:|---:|
-{augment_rows}"""
 
 
 if __name__ == "__main__":
