@@ -2,7 +2,8 @@
 
 Entities are newly drawn from the demo's side of prag-tiny's world, none of them the demo's own, in threes with names
 alike, with perfect rewrites and QA pairs. Questions are in the demo's wordings, without a passage in the prompt. Runs
-on one core; writes Markdown tables to `--out`, of as many ways, merges and numbers of adapters as are asked for.
+on one core; writes Markdown tables to `--out`, of as many ways, merges and numbers of adapters as are asked for, and
+with `--readme README.md` those that stand there.
 """
 
 from __future__ import annotations
@@ -265,8 +266,11 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=names, default=names, metavar="WAY", help=f"of {', '.join(names)}")
     parser.add_argument("--merges", nargs="+", choices=MERGES, default=list(MERGES), help="how adapters are merged")
     parser.add_argument("--ks", nargs="+", type=int, default=list(KS), metavar="K", help="how many are merged")
+    parser.add_argument("--readme", type=Path, help="file that has a place for the summary; needs all ways and merges")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/prag-tiny/OBJECTIVES.md"), help="file to write")
     options = parser.parse_args()
+    if options.readme and (options.ways, options.merges, options.ks) != (names, list(MERGES), list(KS)):
+        parser.error("--readme needs all ways, merges and numbers of adapters")
     torch.set_num_threads(1)
     llm, prompts = load_llm(options.model), PromptTemplates.load("configs/prompts/default.yaml")
     trial = Trial(llm, prompts, options.model, options.entities)
@@ -282,6 +286,8 @@ def main() -> None:
             compare(trial, way, options.merges, options.ks, tables)
             print(f"{way.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
             write_text(options.out, _report(trial, options.ks, tables))
+    if options.readme:
+        write_text(options.readme, _with_summary(options.readme.read_text(encoding="utf-8"), tables))
 
 
 def _report(trial: Trial, ks: Sequence[int], tables: Table) -> str:
@@ -297,16 +303,63 @@ def _report(trial: Trial, ks: Sequence[int], tables: Table) -> str:
         entities=len(trial.entities),
         questions=len(trial.found),
         first=f"{100 * trial.first:.0f}",
-        **{name: _markdown(heads[name], rows) for name, rows in tables.items()},
+        **{name: _markdown(heads[name], rows, _WORDS.get(name, 1)) for name, rows in tables.items()},
     )
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    words = 2 if head[1] in ("merge", "recipe") else 1
+def _with_summary(text: str, tables: Table) -> str:
+    """The README with its tables of objectives made anew: the one to read, and all of it to unfold."""
+    begin, end = (text.index(mark) for mark in (_BEGIN, _END))
+    exact = {(row[0], row[1]): row[2:] for row in tables["exact"]}
+    overlap = {(row[0], row[1]): row[2:] for row in tables["overlap"]}
+    costs = {row[0]: (row[2], row[4]) for row in tables["costs"]}
+    kept = {row[0]: row[4] for row in tables["kept"]}
+    one, three, ten = (KS.index(k) for k in (1, 3, 10))
+    rows = []
+    for name in dict.fromkeys(name for name, _ in exact):
+        first = next(values for (way, _), values in exact.items() if way == name)
+        score = exact.get((name, "score"), exact.get((name, ""), [""] * len(first)))
+        by_heart, cost = kept.get(name, ""), costs.get(name, ("", ""))
+        own = [first[one], first[three], score[three], score[ten]]
+        rows.append([name, *own, first[len(KS) + three], by_heart, *cost])
+    every = [
+        [*way, *(f"{em}, {f1}" if em else "" for em, f1 in zip(values, overlap[way], strict=True))]
+        for way, values in exact.items()
+    ]
+    heads = [f"{whose}, k = {k}" for whose in ("own", "other") for k in KS]
+    summary = _markdown(_SUMMARY_HEAD, rows, words=1)
+    whole = _markdown(["objective", "merge", *heads], every, words=2)
+    return text[:begin] + _SUMMARY.format(begin=_BEGIN, summary=summary, whole=whole) + text[end:]
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
     lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in lines)
 
 
+_WORDS = {"exact": 2, "overlap": 2, "costs": 2}
+"""Columns of a table that hold words, where it is more than one."""
+_BEGIN, _END = "<!-- objectives: begin -->\n", "<!-- objectives: end -->\n"
+_SUMMARY_HEAD = [
+    "objective",
+    "own, k = 1",
+    "k = 3, `sum`",
+    "k = 3, `score`",
+    "k = 10, `score`",
+    "another's, k = 3",
+    "knows by heart, with three others'",
+    "seconds a passage",
+    "kB",
+]
+_SUMMARY = """\
+{begin}
+{summary}
+<details><summary>Every merge and number of adapters: exact match, F1</summary>
+
+{whole}
+</details>
+
+"""
 _REPORT = """\
 # What adapters hold
 
