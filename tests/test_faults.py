@@ -1,6 +1,7 @@
 # ruff: noqa: F811
 """Full disks, folders that go away, adapters that are not what they seem, passages that no model takes, two at once."""
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save_file
 
-from killing import differences, start
+from killing import command, differences, run, start
 from prag_lightning.cli import main
 from prag_lightning.files import Journal
 from prag_lightning.lora.store import AdapterStore
@@ -34,6 +35,36 @@ def files_of_at_most(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@contextmanager
+def read_only(folder: Path):
+    """No folder below can be written into, not even by root."""
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())]
+    for path in folders:
+        path.chmod(0o555)
+    try:
+        with permissions_respected():
+            yield
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+
+
+@contextmanager
+def permissions_respected():
+    """Without the capability by which root's thread writes where it may not (capabilities(7))."""
+    libc = ctypes.CDLL(None)
+    header, held = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, held) == 0
+    effective = held[0]
+    held[0] &= ~(1 << 1)
+    assert libc.capset(header, held) == 0
+    try:
+        yield
+    finally:
+        held[0] = effective
+        assert libc.capset(header, held) == 0
+
+
 def last_error(capsys) -> str:
     err = capsys.readouterr().err
     assert "Traceback" not in err
@@ -51,7 +82,7 @@ def write_inputs(folder: Path) -> None:
 AUGMENT = ("--data.augment_model=null", "--data.data_path=questions.json", "--data.augment.augment_max_new_tokens=8")
 
 
-def test_a_full_disk_is_named_and_what_is_there_is_whole(config, capsys, tmp_path):
+def test_a_disk_that_takes_nothing_is_named_and_what_is_there_is_whole(config, capsys, tmp_path):
     write_inputs(tmp_path)
     steps = {
         "offline": ["fit", "--config", str(config), QUIET],
@@ -63,12 +94,16 @@ def test_a_full_disk_is_named_and_what_is_there_is_whole(config, capsys, tmp_pat
         "index": ["index", "--config=index.yaml"],
     }
     for place, line in steps.items():
-        with files_of_at_most(64):
-            assert main(line) == 1, line
-        error = last_error(capsys)
-        assert "File too large" in error or "cannot write the report" in error
-        assert place in error
-        assert ".unfinished" not in error
+        for trouble, reason, code in (
+            (read_only(tmp_path), "Permission denied", 2 if place in ("merged", "page") else 1),
+            (files_of_at_most(64), "File too large", 1),
+        ):
+            with trouble:
+                assert main(line) == code, line
+            error = last_error(capsys)
+            assert reason in error or "cannot write the report" in error
+            assert place in error
+            assert ".unfinished" not in error
         left = [path for path in (tmp_path / place).rglob("*") if path.is_file() and path.stat().st_size]
         assert all(path.suffix == ".lock" for path in left), left
         assert main(line) == 0, line
@@ -235,19 +270,31 @@ def test_passages_that_the_model_cannot_take_are_named_by_augment(config, capsys
     assert (tmp_path / "aug/toy/broken/questions.json").is_file()
 
 
+def run_both(line: list[str], log: Path) -> None:
+    """A command twice at the same time."""
+    logs = [log.with_name(f"{log.name}-{i}") for i in range(2)]
+    for place in logs:
+        place.write_text("", encoding="utf-8")
+    both = [start(line, str(place)) for place in logs]
+    for process, place in zip(both, logs, strict=True):
+        process.join(120)
+        assert process.exitcode == 0, place.read_text(encoding="utf-8")
+
+
 def test_two_fits_at_once_give_a_whole_store(config, tmp_path):
     line = ["fit", "--config", str(config), QUIET, f"--data.corpus={tmp_path / 'corpus.tsv'}"]
     line += [f"--data.augment_root={tmp_path / 'aug'}", "--model.group_tokens=200"]
-    logs = [tmp_path / f"{i}.log" for i in range(2)]
-    for log in logs:
-        log.write_text("", encoding="utf-8")
-    both = [start([*line, f"--model.offline_root={tmp_path / 'both'}"], str(log)) for log in logs]
-    for process, log in zip(both, logs, strict=True):
-        process.join(120)
-        assert process.exitcode == 0, log.read_text(encoding="utf-8")
+    run_both([*line, f"--model.offline_root={tmp_path / 'both'}"], tmp_path / "log")
     assert main([*line, f"--model.offline_root={tmp_path / 'alone'}"]) == 0
     assert differences(tmp_path / "alone", tmp_path / "both") == []
     assert prag("check", config, f"--model.offline_root={tmp_path / 'both'}") == 0
+
+
+def test_two_augments_at_once_write_what_one_writes(tmp_path):
+    run_both(command("augment", tmp_path / "both", 6), tmp_path / "log")
+    run(command("augment", tmp_path / "alone", 6))
+    differing = [Path(name).name for name in differences(tmp_path / "alone", tmp_path / "both")]
+    assert set(differing) <= {"journal-0.jsonl"}, "a passage may be written by both, and then stands in it twice"
 
 
 def append(folder: Path, first: int) -> None:
