@@ -2,13 +2,20 @@
 
 import io
 import json
+import os
+import pty
 import re
+import select
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from prag_lightning.ask import PROMPT
 from prag_lightning.cli import main
 from prag_lightning.corpus import CorpusReader
 
@@ -175,3 +182,26 @@ def test_a_plan_says_what_does_not_fit(settings, capsys, monkeypatch):
     assert "only 1 MB are free on disk" in out
     assert "16 at once, up to 20 tokens, which does not fit into memory" in out
     assert re.search(r"fit +0 +4 passages +not yet known", out)
+
+
+def test_at_a_terminal_lines_are_edited_called_back_and_ended(settings, tmp_path):
+    """A process of its own at a pseudo-terminal, with the keys that a person presses."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        line = ["-m", "prag_lightning.cli", "ask", *settings, "--model.inference_method=vanilla"]
+        os.execvpe(sys.executable, [sys.executable, *line], {**os.environ, "TERM": "xterm", "NO_COLOR": "1"})
+    shown, up, left = b"", b"\x1b[A", b"\x1b[D"
+    for answered, keys in enumerate((b"Who was it\x7fs?\n", up + 4 * left + b"x\n", b"\x04")):
+        parts = shown.split(b"vanilla: answer")
+        while len(parts) <= answered or PROMPT.encode() not in parts[-1]:
+            assert select.select([terminal], [], [], 60)[0], shown
+            shown += os.read(terminal, 4096)
+            parts = shown.split(b"vanilla: answer")
+        time.sleep(0.2)  # the prompt is shown just before the terminal hands over every key
+        os.write(terminal, keys)
+    _, status = os.waitpid(pid, 0)
+    with suppress(OSError):  # the other side has been closed
+        while more := os.read(terminal, 4096):
+            shown += more
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert shown.endswith(PROMPT.encode() + b"\r\n")

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -138,14 +138,27 @@ def _lines() -> Iterator[str]:
         return
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    while True:
-        if _on_terminal():
-            print(PROMPT, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
+    while line := _typed() if _on_terminal() else sys.stdin.readline():
         if line.strip():
             yield line
+
+
+def _typed() -> str:
+    """A line typed at the prompt, which can be edited and called back; empty when the terminal says that it was the
+    last."""
+    if not sys.stdout.isatty():
+        print(PROMPT, end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline()
+    with suppress(ImportError):  # not on Windows; once imported, it is what input() reads by
+        import readline  # noqa: F401
+    try:
+        return input(PROMPT) + "\n"
+    except EOFError:
+        print()
+        return ""
+    except KeyboardInterrupt:
+        print()
+        raise
 
 
 def show_json(answer: Answer) -> None:
