@@ -61,6 +61,8 @@ ADAPTERS = 48
 COMPARED = 5
 """Passages whose updates are compared with those of plain PEFT."""
 WARMING = 80
+WIDTH, PRODUCTS = 2048, 40
+"""Of the matrices whose product is what a machine can do at most, and how many such products a round."""
 PARTS = ("encode", "answer", "growth", "augment")
 SLOW_BFLOAT16 = 0.25
 """Of float32's rate: a CPU without instructions for bfloat16 would take hours, and nobody would ask it to."""
@@ -88,10 +90,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement")
     parser.add_argument("--many", type=int, default=10_000, help="passages of the long run")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="print these figures, and write nothing")
+    parser.add_argument("--update", action="store_true", help="with --only: write them in the place of earlier ones")
     options = parser.parse_args()
     parts = options.only or PARTS
     results: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "padded": PADDED}
-    results |= {part: [] for part in ("encode", "exactness", "answer")}
+    if options.update:
+        earlier = json.loads((HERE / "speed.json").read_text(encoding="utf-8"))
+        if any(earlier[name] != value for name, value in results.items()):
+            parser.error("the earlier figures are of another machine or another number of rounds")
+        results = earlier
+    results |= {part: [] for part in ("encode", "answer") if part in parts}
+    results |= {"exactness": []} if "encode" in parts else {}
     with tempfile.TemporaryDirectory() as name:
         for size in SHAPES:
             folder = make_model(Path(name) / size, size)
@@ -104,7 +113,7 @@ def main() -> None:
             results["growth"] = growth(Path(name) / "2M", (100, options.many))
         if "augment" in parts:
             results["augment"] = augment(Path(name), options.rounds)
-    if options.only:
+    if options.only and not options.update:
         print(json.dumps(results, indent=2))
         return
     write_json(HERE / "speed.json", results)
@@ -156,17 +165,26 @@ def timed(work: Timer) -> float:
     return time.perf_counter() - started
 
 
-def matmul_rate(dtype: torch.dtype, width: int = 2048) -> float:
-    """Floating-point operations a second of a product of two square matrices."""
+def product(dtype: torch.dtype, width: int = WIDTH, times: int = PRODUCTS) -> Timer:
+    """So many products of two square matrices."""
     left, right = torch.randn(width, width).to(dtype), torch.randn(width, width).to(dtype)
-    left @ right
-    return 2 * width**3 / median(timed(lambda: left @ right) for _ in range(7))
+
+    def run() -> None:
+        for _ in range(times):
+            left @ right
+
+    return run
+
+
+def product_rate(spread: Spread) -> float:
+    """Floating-point operations a second of products."""
+    return 2 * WIDTH**3 / spread.seconds
 
 
 def precisions() -> list[torch.dtype]:
     """float32, and bfloat16 where the machine is made for it."""
-    quick = matmul_rate(torch.bfloat16, 128) > SLOW_BFLOAT16 * matmul_rate(torch.float32, 128)
-    return [torch.float32, torch.bfloat16] if quick else [torch.float32]
+    float32, bfloat16 = (min(timed(product(dtype, 128)) for _ in range(3)) for dtype in (torch.float32, torch.bfloat16))
+    return [torch.float32, torch.bfloat16] if SLOW_BFLOAT16 * bfloat16 < float32 else [torch.float32]
 
 
 def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
@@ -188,19 +206,20 @@ def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     }
     for dtype, encoder in encoders.items():
         work[f"ours, {dtype}".replace("torch.", "")] = (partial(encoder.encode, group), len(group))
-    measured = alternate(work, rounds)
+    products = {f"product, {dtype}".replace("torch.", ""): (product(dtype), PRODUCTS) for dtype in llms}
+    measured = alternate(work | products, rounds)
     tokens = sum(len(example.input_ids) for passage in group for example in passage.examples) / len(group)
     parameters = sum(p.numel() for p in plain.parameters())
-    rates = {dtype: matmul_rate(dtype) for dtype in llms}
     rows = []
-    for name, spread in measured.items():
+    for name in work:
+        spread = measured[name]
         row: dict[str, Any] = {"model": size, "how": name, **vars(spread)}
         row["times_published"] = measured[PUBLISHED].seconds / spread.seconds
         row["times_without_padding"] = measured["without padding"].seconds / spread.seconds
         if name.startswith("ours"):
             rate = 4 * parameters * tokens / spread.seconds
             row |= {"passages_at_once": len(group), "tokens": tokens, "gflops": rate / 1e9}
-            row["share_of_matmul"] = rate / rates[torch.float32 if "32" in name else torch.bfloat16]
+            row["share_of_matmul"] = rate / product_rate(measured[name.replace("ours", "product")])
         rows.append(row)
     if torch.bfloat16 in encoders:
         rows[-1]["change"] = change(encoders[torch.float32], encoders[torch.bfloat16], group[:8])
@@ -267,7 +286,7 @@ def answer(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     most = max(ANSWER_BATCHES)
     places = [[(TOPK * i + j) % ADAPTERS for j in range(TOPK)] for i in range(most)]
     chosen = [[directories[place] for place in row] for row in places]
-    parameters, rate = sum(p.numel() for p in plain.parameters()), matmul_rate(torch.float32)
+    parameters = sum(p.numel() for p in plain.parameters())
     rows = []
     for method in ("prag", "combine"):
         shown = [[passages[place] for place in row] if method == "combine" else [] for row in places]
@@ -278,7 +297,7 @@ def answer(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
             prompt = sum(map(len, prompts)) / len(prompts)
             operations = 2 * parameters * (prompt + length)
             for row in measured:
-                share = operations / row["ours"]["seconds"] / rate
+                share = operations / row["ours"]["seconds"] / row.pop("product_rate")
                 shown_as = {"model": size, "method": method, "prompt": prompt, "new_tokens": length}
                 rows.append(shown_as | row | {"share_of_matmul": share})
     return rows
@@ -310,12 +329,14 @@ def answer_rounds(
     work |= {f"ours, {batch}": (partial(ours, batch), batch) for batch in ANSWER_BATCHES}
     work["from disk"] = (lambda: stack([merge(load(row)) for row in chosen[:first]], llm.device), first)
     work["from memory"] = (lambda: stack([merge(row) for row in loaded], llm.device), first)
+    work["product"] = product(torch.float32), PRODUCTS
     measured = alternate(work, rounds)
     rows = []
     for batch in ANSWER_BATCHES:
         own = measured[f"ours, {batch}"]
         row: dict[str, Any] = {"batch": batch, "peft": vars(measured["PEFT"]), "ours": vars(own)}
         row["times"] = measured["PEFT"].seconds / own.seconds
+        row["product_rate"] = product_rate(measured["product"])
         row |= {f"loading_{name}": measured[f"from {name}"].seconds / own.seconds for name in ("disk", "memory")}
         rows.append(row)
     return rows

@@ -48,7 +48,7 @@ def report(results: dict[str, Any]) -> str:
 
 `make bench` on {results["machine"]}.
 Medians of {results["rounds"]} rounds, least and greatest in brackets; all that stand in one table ran in turns in one
-process.
+process, the products that rates are compared with as well.
 
 The models are Llamas with random weights: 2M (width 192, 4 layers) and 26M (width 512, 8 layers), with prag-tiny's
 vocabulary. Passages have about 80 words, a rewrite and three QA pairs; the recipe is the paper's (rank 2, five steps a
@@ -68,8 +68,8 @@ At the whole rate of that product, float32 would be {limits} times as fast as pu
 {bfloat16}
 
 How far updates are from each other: the norm of their difference over the norm of the second, the greatest of
-{results["exactness"][0]["passages"]} passages. AdamW's first steps follow the sign of a
-gradient, however small, so that float32 alone leaves such a distance; plain PEFT's own stands beside it.
+{results["exactness"][0]["passages"]} passages. AdamW's first steps follow the
+sign of a gradient, however small, so that float32 alone leaves such a distance; plain PEFT's own stands beside it.
 
 | model | ours and plain PEFT | ours and plain PEFT in float64 | plain PEFT in float32 and in float64 |
 |---|---:|---:|---:|
