@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE = 2048
 
 
 def pieces(rows: int, tokens: int) -> Iterator[slice]:
