@@ -51,10 +51,10 @@ class PragCLI(StageCLI):
         return parser
 
     def logged_run(self) -> tuple[str, str] | None:
-        """Encoding and answering are logged, the latter under its method's name."""
+        """Encoding and answering are logged, the latter under its method's name in paths."""
         if self.subcommand not in ("fit", "test"):
             return None
-        method = f"-{self.model.inference_method}" if self.subcommand == "test" else ""
+        method = f"-{self.model.method}" if self.subcommand == "test" else ""
         return self.datamodule.dataset, f"{self.subcommand}{method}"
 
 
