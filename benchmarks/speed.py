@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed
     python -m benchmarks.speed --only encode --rounds 1     # prints figures, writes nothing
+    python -m benchmarks.speed --only encode --update       # writes them beside the others that stand there
 
 Writes `RESULTS.md` and `speed.json` beside this file. Both sides run in one process and take turns; figures are medians
 of the rounds with their spread. Takes about half an hour on two CPU cores.
@@ -61,6 +62,7 @@ ADAPTERS = 48
 COMPARED = 5
 """Passages whose updates are compared with those of plain PEFT."""
 WARMING = 80
+"""Passages that a process has encoded before growth is measured."""
 WIDTH, PRODUCTS = 2048, 40
 """Of the matrices whose product is what a machine can do at most, and how many such products a round."""
 PARTS = ("encode", "answer", "growth", "augment")

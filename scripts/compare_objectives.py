@@ -271,6 +271,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.readme and (options.ways, options.merges, options.ks) != (names, list(MERGES), list(KS)):
         parser.error("--readme needs all ways, merges and numbers of adapters")
+    if options.readme and not (options.readme.is_file() and _has_place(options.readme.read_text(encoding="utf-8"))):
+        parser.error(f"{options.readme} has no place for the summary: the lines {_BEGIN.strip()} and {_END.strip()}")
     torch.set_num_threads(1)
     llm, prompts = load_llm(options.model), PromptTemplates.load("configs/prompts/default.yaml")
     trial = Trial(llm, prompts, options.model, options.entities)
@@ -305,6 +307,10 @@ def _report(trial: Trial, ks: Sequence[int], tables: Table) -> str:
         first=f"{100 * trial.first:.0f}",
         **{name: _markdown(heads[name], rows, _WORDS.get(name, 1)) for name, rows in tables.items()},
     )
+
+
+def _has_place(text: str) -> bool:
+    return -1 < text.find(_BEGIN) < text.find(_END)
 
 
 def _with_summary(text: str, tables: Table) -> str:
