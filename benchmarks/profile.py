@@ -20,7 +20,7 @@ from prag_lightning.answer import generate
 from prag_lightning.encode import Encoder, group_passages
 from prag_lightning.llm import load_llm
 from prag_lightning.lora.adapters import read_adapter
-from prag_lightning.lora.merge import merge
+from prag_lightning.lora.merge import merge_all
 
 BATCH, ROWS = 16, 12
 
@@ -38,7 +38,7 @@ def main() -> None:
         (group, *_) = group_passages(as_examples(llm, passages), RECIPE, GROUP_TOKENS[size])
         encoder = Encoder(llm, start, RECIPE)
         show(f"{size}: a group of {len(group)} passages", lambda: encoder.encode(group))
-        adapters = [merge([start] * TOPK)] * BATCH
+        adapters = merge_all([[start] * TOPK] * BATCH)
 
         def answer(shown: int, length: int) -> object:
             texts = [passage.passage for passage in passages]

@@ -40,7 +40,7 @@ from prag_lightning.layout import Layout
 from prag_lightning.library import AdapterLibrary
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, read_adapter, write_adapter
-from prag_lightning.lora.merge import merge, stack
+from prag_lightning.lora.merge import merge_all
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage
@@ -323,14 +323,14 @@ def answer_rounds(
         return [baselines.answer(plain, prompts[i], chosen[i], length) for i in range(alone)]
 
     def ours(batch: int) -> object:
-        merged = [merge(load(row)) for row in chosen[:batch]]
+        merged = merge_all([load(row) for row in chosen[:batch]])
         return generate(llm, prompts[:batch], length, adapters=merged, scaling=RECIPE.scaling)
 
     loaded = [load(row) for row in chosen[:first]]
     work: dict[str, tuple[Timer, int]] = {"PEFT": (through_peft, alone)}
     work |= {f"ours, {batch}": (partial(ours, batch), batch) for batch in ANSWER_BATCHES}
-    work["from disk"] = (lambda: stack([merge(load(row)) for row in chosen[:first]], llm.device), first)
-    work["from memory"] = (lambda: stack([merge(row) for row in loaded], llm.device), first)
+    work["from disk"] = (lambda: merge_all([load(row) for row in chosen[:first]]), first)
+    work["from memory"] = (lambda: merge_all(loaded), first)
     work["product"] = product(torch.float32), PRODUCTS
     measured = alternate(work, rounds)
     rows = []

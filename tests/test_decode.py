@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from transformers import LogitsProcessorList
+from transformers import AutoModelForCausalLM, DynamicCache, LogitsProcessorList
 
 from prag_lightning import answer
 from prag_lightning.augment.sampling import RowSampler
@@ -85,6 +85,50 @@ def test_processors_see_every_row_to_the_end(tmp_path):
     written = by_us(llm, adapters, sampler())
     assert (written[:, -1] == llm.pad_id).any()
     assert torch.equal(written, by_transformers(llm, adapters, sampler()))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_any_attention_that_adds_its_mask_gives_the_same(name, tmp_path):
+    llm = load(name, tmp_path)
+    adapters = stack(some_adapters(llm))
+    written = by_us(llm, adapters)
+    for implementation in ("eager", "sdpa"):
+        llm.model.set_attn_implementation(implementation)
+        assert decodes(llm.model)
+        assert torch.equal(by_us(llm, adapters), written)
+    llm.model.config._attn_implementation = "flex_attention"
+    assert not decodes(llm.model)
+
+
+def test_of_a_prompt_the_last_layer_makes_keys_and_values_alone(tmp_path):
+    llm = load("llama", tmp_path)
+    lengths: dict[int, list[int]] = {0: [], 1: []}
+    for number, layer in enumerate(llm.model.model.layers):
+        layer.mlp.register_forward_pre_hook(lambda _, x, number=number: lengths[number].append(x[0].shape[1]))
+    by_us(llm, stack(some_adapters(llm)))
+    assert lengths == {0: [max(map(len, PROMPTS)) - 1] + [1] * NEW, 1: [1] * NEW}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+@pytest.mark.parametrize("rows", [1, 2, 16, 129])
+@torch.inference_mode()
+def test_a_model_on_a_cpu_computes_what_transformers_own_does(name, rows, precision, tmp_path):
+    ours = load(name, tmp_path).model.to(precision)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=precision)
+    ids = torch.randint(250, (rows, 9), generator=torch.Generator().manual_seed(rows))
+    seen = torch.ones_like(ids)
+    seen[::2, :3] = 0
+    added = torch.zeros(rows, 1, 1, 9, dtype=precision).masked_fill_(seen[:, None, None] == 0, -torch.inf)
+    for mask in (seen, added, None):
+        steps = []
+        for model in (ours, plain):
+            cache = DynamicCache(config=model.config)
+            start = mask[:, :8] if mask is seen else None
+            model(input_ids=ids[:, :8], attention_mask=start, past_key_values=cache)
+            steps.append(model(input_ids=ids[:, 8:], attention_mask=mask, past_key_values=cache).logits.float())
+        tolerance = 1e-5 if precision == torch.float32 else 3e-2
+        assert (steps[0] - steps[1]).norm() <= tolerance * steps[1].norm()
 
 
 @pytest.mark.parametrize("name", ["mistral", "gemma2"])

@@ -18,7 +18,7 @@ from prag_lightning.costs import read_costs
 from prag_lightning.files import Journal
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import read_adapter
-from prag_lightning.lora.merge import merge
+from prag_lightning.lora.merge import merge_all
 from prag_lightning.prompts import PromptTemplates
 
 ROOT = Path(__file__).parent.parent
@@ -115,10 +115,10 @@ def test_answers_on_a_trained_model_do_not_depend_on_the_batch_and_equal_pefts(d
         if r["augment"]
     ]
     prompts = [PROMPTS.question_ids(llm.tokenizer, r["question"]) for r in records if r["augment"]]
-    adapters = [merge([read_adapter(place, llm.stack, rank, alpha) for place in row]) for row in places]
-    together = generate(llm, prompts, 12, adapters=adapters, scaling=alpha / rank)
+    adapters = [[read_adapter(place, llm.stack, rank, alpha) for place in row] for row in places]
+    together = generate(llm, prompts, 12, adapters=merge_all(adapters), scaling=alpha / rank)
     alone = [
-        generate(llm, [prompt], 12, adapters=[adapter], scaling=alpha / rank)[0]
+        generate(llm, [prompt], 12, adapters=merge_all([adapter]), scaling=alpha / rank)[0]
         for prompt, adapter in zip(prompts, adapters, strict=True)
     ]
     assert together == alone

@@ -17,7 +17,7 @@ from prag_lightning.examples import Example, ExampleBuilder
 from prag_lightning.llm import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.lora.compact import compress, expand
-from prag_lightning.lora.merge import TIES_DENSITY, merge
+from prag_lightning.lora.merge import MERGES, TIES_DENSITY, merge, merge_all, stack
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
 from tiny_llm import save_random_llm
@@ -164,10 +164,13 @@ def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters
     rows = [rng.sample(range(8), k=rng.randint(1, 3)) for _ in range(8)]
     prompts = [PROMPTS.question_ids(llm.tokenizer, f"Where is {WORDS[i]}?", [WORDS[i]] * (i % 3)) for i in range(8)]
     weights = [read_adapter(directory, llm.stack, RANK, ALPHA) for directory in adapters]
-    stacked = [merge([weights[i] for i in row]) for row in rows]
+    merged = [merge([weights[i] for i in row]) for row in rows]
     scaling = ALPHA / RANK
-    together = generate(llm, prompts, 12, adapters=stacked, scaling=scaling)
-    alone = [generate(llm, [p], 12, adapters=[a], scaling=scaling)[0] for p, a in zip(prompts, stacked, strict=True)]
+    together = generate(llm, prompts, 12, adapters=stack(merged), scaling=scaling)
+    alone = [
+        generate(llm, [prompt], 12, adapters=[adapter], scaling=scaling)[0]
+        for prompt, adapter in zip(prompts, merged, strict=True)
+    ]
     assert together == alone
     assert together != generate(llm, prompts, 12)
     plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -198,6 +201,28 @@ def test_merges_equal_pefts_and_are_written_as_one_adapter(
     loaded = PeftModel.from_pretrained(plain, str(tmp_path / "merged"))
     torch.testing.assert_close(loaded(ids).logits, expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(expected, llm.model(ids).logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", MERGES)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [[[0, 1, 2], [3, 4, 5], [5, 0, 3]], [[1], [2]], [[0, 1], [2], [3, 4, 5]]])
+def test_questions_are_merged_together_as_one_by_one(llm, adapters, tmp_path, method, precision, rows):
+    config = lora_config(llm.name, RANK, ALPHA, llm.stack.targets)
+    stored = []
+    for i, directory in enumerate(adapters[:6]):
+        weights = read_adapter(directory, llm.stack, RANK, ALPHA)
+        write_adapter(
+            tmp_path / str(i), {n: (a.to(precision), b.to(precision)) for n, (a, b) in weights.items()}, config
+        )
+        stored.append(read_adapter(tmp_path / str(i), llm.stack, RANK, ALPHA))
+    scores = [[8.0 - i for i in range(len(row))] for row in rows]
+    expected = stack([merge([stored[i] for i in row], method, own) for row, own in zip(rows, scores, strict=True)])
+    for chosen in (stored, [dict(adapter) for adapter in stored]):
+        together = merge_all([[chosen[i] for i in row] for row in rows], method, scores)
+        assert together.keys() == expected.keys()
+        for name, pair in expected.items():
+            assert all(torch.equal(got, wanted) for got, wanted in zip(together[name], pair, strict=True))
+            assert together[name][1].mT.is_contiguous()
 
 
 def test_scores_weigh_adapters_relative_to_the_best(llm, adapters):

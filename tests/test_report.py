@@ -295,7 +295,8 @@ def test_a_record_of_costs_survives_torn_lines_and_work_that_was_none(tmp_path):
     record_cost(tmp_path, cost)
     path = tmp_path / COSTS_FILE
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[: len(whole) // 2])
+    endless = [whole.replace(b"1.5", b"1e999"), whole.replace(b": 3", b": Infinity")]
+    path.write_bytes(b"".join([whole, *endless, whole[: len(whole) // 2]]))
     record_cost(tmp_path, cost)
     assert [(c.passages, c.seconds, c.wall_seconds) for c in read_costs(tmp_path)] == [(3, 1.5, 1.5)] * 2
     assert all(c.finished_at for c in read_costs(tmp_path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -45,7 +45,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
-    adapters: Sequence[LoraWeights] | None = None,
+    adapters: Sequence[LoraWeights] | LoraWeights | None = None,
     scaling: float = 1.0,
     logits_processors: Sequence[LogitsProcessor] = (),
 ) -> list[str]:
@@ -55,7 +55,7 @@ def generate(
         llm: The model.
         prompts: Token ids, at least one row.
         max_new_tokens: Longest continuation.
-        adapters: A row's adapter, merged of those of its passages; none for the plain model.
+        adapters: A row's adapter, merged of those of its passages, for each row or stacked; none for the plain model.
         scaling: alpha / r of the adapters as they were trained.
         logits_processors: Change the scores, one after the other, before the best is taken, for instance to sample.
 
@@ -81,7 +81,7 @@ def generate_each(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
-    adapters: Sequence[LoraWeights] | None = None,
+    adapters: Sequence[LoraWeights] | LoraWeights | None = None,
     scaling: float = 1.0,
     logits_processors: Sequence[LogitsProcessor] = (),
 ) -> list[str | Unanswered]:
@@ -98,7 +98,7 @@ def generate_each(
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     ids, mask = ids.to(llm.device), mask.to(llm.device)
-    stacked = None if adapters is None else stack(adapters, llm.device)
+    stacked = None if adapters is None else _placed(adapters, llm)
     continued = decode if decodes(llm.model) else _generate
     try:
         written, broken = continued(llm, ids, mask, max_new_tokens, stacked, scaling, logits_processors)
@@ -108,6 +108,13 @@ def generate_each(
     not_finite = set(broken.nonzero().flatten().tolist()) - refused.keys()
     refused |= dict.fromkeys(not_finite, "the model's scores are not finite")
     return [Unanswered(refused[row]) if row in refused else text for row, text in enumerate(texts)]
+
+
+def _placed(adapters: Sequence[LoraWeights] | LoraWeights, llm: LLM) -> LoraWeights:
+    """A stack on the model's device and in its precision."""
+    stacked = adapters if isinstance(adapters, Mapping) else stack(adapters)
+    device, dtype = llm.device, llm.model.dtype
+    return {name: (lora_a.to(device, dtype), lora_b.to(device, dtype)) for name, (lora_a, lora_b) in stacked.items()}
 
 
 def unfit(llm: LLM, prompt: Sequence[int], max_new_tokens: int) -> str:

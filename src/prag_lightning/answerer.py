@@ -14,7 +14,7 @@ from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import Journal
 from prag_lightning.library import AdapterLibrary
 from prag_lightning.llm import LLM
-from prag_lightning.lora.merge import Merge, merge
+from prag_lightning.lora.merge import Merge, merge, merge_all
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
@@ -52,12 +52,25 @@ class Adapters:
         Raises:
             InputError: naming the passage whose adapter is missing or damaged.
         """
+        return merge(self._each(passages, test_id), self.merge, scores)
+
+    def load_all(
+        self,
+        questions: Sequence[Sequence[AugmentedPassage]],
+        test_ids: Sequence[int],
+        scores: Sequence[Sequence[float]],
+    ) -> LoraWeights:
+        """The merged adapters of several questions' passages as a stack; see `load`."""
+        loaded = [self._each(passages, test_id) for passages, test_id in zip(questions, test_ids, strict=True)]
+        return merge_all(loaded, self.merge, scores)
+
+    def _each(self, passages: Sequence[AugmentedPassage], test_id: int | None) -> list[LoraWeights]:
+        """The adapters of a question's passages; without any, what they would start from, which changes nothing."""
         whose = "" if test_id is None else f" of question {test_id}"
-        loaded = [
+        return [
             self.library.store.load(key, f"the passage {passage.passage[:60]!r}{whose}")
             for key, passage in zip(self.keys(passages), passages, strict=True)
-        ]
-        return merge(loaded or [self.library.base_weight], self.merge, scores)
+        ] or [self.library.base_weight]
 
 
 @dataclass(frozen=True)
@@ -162,7 +175,8 @@ class Answerer:
             return list(hopeless.values())
         merged, scaling = None, 1.0
         if self._adapters is not None:
-            merged = [self._adapters.load(encoded[i], batch[i].question.test_id, scores[i]) for i in able]
+            ids = [batch[i].question.test_id for i in able]
+            merged = self._adapters.load_all([encoded[i] for i in able], ids, [scores[i] for i in able])
             scaling = self._adapters.library.scaling
         chosen = [cast(list[int], prompts[i]) for i in able]
         texts = generate_each(self.llm, chosen, self.max_new_tokens, adapters=merged, scaling=scaling)

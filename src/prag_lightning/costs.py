@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 from prag_lightning.files import naming
@@ -81,6 +82,6 @@ def _cost(line: str) -> Cost | None:
             int(row.get("processes", 1)),
             str(row.get("finished_at", "")),
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return cost if cost.passages > 0 and cost.seconds >= 0 and cost.processes > 0 else None
+    return cost if cost.passages > 0 and 0 <= cost.seconds < inf and cost.processes > 0 else None

@@ -164,7 +164,7 @@ class Encoder:
         order = sorted(range(len(group)), key=lambda i: self.recipe.steps(len(group[i].examples)), reverse=True)
         passages = [group[i] for i in order]
         taught = self._teach(passages)
-        weights = stack([self.base_weight] * len(passages), self.llm.device)
+        weights = stack([self.base_weight] * len(passages))
         training = _StackTraining(self.llm, weights, self.recipe, taught)
         steps = [self.recipe.steps(len(passage.examples)) for passage in passages]
         losses: list[list[float]] = [[] for _ in passages]
@@ -222,7 +222,7 @@ class _StackTraining:
     ) -> None:
         self.llm, self.recipe, self.taught = llm, recipe, taught
         self.names = list(weights)
-        self.parameters = [tensor for name in self.names for tensor in weights[name]]
+        self.parameters = [tensor.to(llm.device) for name in self.names for tensor in weights[name]]
         self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.tensor(0.0) for _ in self.parameters]

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +20,10 @@ from prag_lightning.lora.stack import LoraStack, LoraWeights
 from prag_lightning.lora.weights_file import (
     LARGEST_HEADER,
     UNKNOWN,
+    FileTensors,
     Origin,
+    Place,
+    contents,
     deserialised,
     is_complete,
     read_bounded,
@@ -32,11 +36,40 @@ MEND = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
 
 
+class StoredAdapter(Mapping[str, tuple[torch.Tensor, torch.Tensor]]):
+    """An adapter, or a stack of some, whose tensors are made as views of all values when they are asked for.
+
+    Args:
+        runs: Values `[P]`, or `[G, P]` of a stack; all of one kind in one tensor.
+        pairs: Where A and B of a module lie in them.
+    """
+
+    def __init__(self, runs: list[torch.Tensor], pairs: dict[str, tuple[Place, Place]]) -> None:
+        self.runs, self.pairs = runs, pairs
+
+    @classmethod
+    def stack(cls, adapters: Sequence[StoredAdapter]) -> StoredAdapter:
+        """Adapters that are laid out alike, side by side."""
+        return cls(
+            [torch.stack(runs) for runs in zip(*(each.runs for each in adapters), strict=True)], adapters[0].pairs
+        )
+
+    def __getitem__(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        place_a, place_b = self.pairs[name]
+        return place_a.view(self.runs[place_a.run]), place_b.view(self.runs[place_b.run])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
     """A new adapter as PEFT initialises it: A uniform within `sqrt(1 / d_in)` (Kaiming, a = sqrt 5), B zero; its
     update is nothing."""
     generator = torch.Generator().manual_seed(seed)
-    weights: LoraWeights = {}
+    weights = {}
     for name, (a_shape, b_shape) in stack.shapes(rank).items():
         lora_a = torch.empty(a_shape, dtype=torch.float32)
         torch.nn.init.kaiming_uniform_(lora_a, a=math.sqrt(5), generator=generator)
@@ -139,15 +172,21 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
         InputError: if a file is missing or broken, or rank, alpha, modules, shapes or origin are not the ones asked
             for, or a value is not finite.
     """
-    shapes = stack.shapes(rank)
-    parameters = sum(rows * columns for pair in shapes.values() for rows, columns in pair)
+    shapes = tuple(stack.shapes(rank).items())
+    parameters = sum(rows * columns for _, pair in shapes for rows, columns in pair)
     tensors = read_directory(directory, rank, alpha, parameters, origin=origin)
-    return _check(tensors, shapes, str(directory / WEIGHTS_FILE))
+    try:
+        pairs = _pairs(tensors.header, shapes)
+    except ValueError as error:
+        raise InputError(
+            f"{error}: the adapter is of another model", where=str(directory / WEIGHTS_FILE), mend=MEND
+        ) from error
+    return StoredAdapter(tensors.runs, pairs)
 
 
 def read_directory(
     directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, origin: Origin = UNKNOWN
-) -> dict[str, torch.Tensor]:
+) -> FileTensors:
     """The tensors of an adapter directory, on the CPU.
 
     Args:
@@ -163,7 +202,7 @@ def read_directory(
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
-        config = json.loads(read_bounded(config_path, LARGEST_HEADER))
+        found = _rank_and_alpha(bytes(read_bounded(config_path, LARGEST_HEADER)))
         tensors = deserialised(read_bounded(weights_path, LARGEST_HEADER + 8 * parameters), origin)
     except FileNotFoundError as error:
         raise InputError(
@@ -171,7 +210,6 @@ def read_directory(
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=MEND) from error
-    found = (config.get("r"), config.get("lora_alpha")) if isinstance(config, dict) else (None, None)
     if found != (rank, alpha):
         raise InputError(
             f"the adapter has rank {found[0]} and alpha {found[1]}, not {rank} and {alpha}",
@@ -181,33 +219,46 @@ def read_directory(
     return tensors
 
 
+@lru_cache(maxsize=8)
+def _rank_and_alpha(config: bytes) -> tuple[object, object]:
+    """What a configuration says; the same for all adapters of a recipe."""
+    settings = json.loads(config)
+    return (settings.get("r"), settings.get("lora_alpha")) if isinstance(settings, dict) else (None, None)
+
+
 def all_finite(weights: LoraWeights) -> bool:
     """Whether no value is infinite or no number: looked up in all tensors at once, since there are many small ones."""
     values = torch.cat([tensor.flatten() for pair in weights.values() for tensor in pair])
     return all(math.isfinite(float(end)) for end in torch.aminmax(values))
 
 
-def _check(
-    tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[tuple[int, int], tuple[int, int]]], where: str
-) -> LoraWeights:
-    weights: LoraWeights = {}
-    for name, pair_of_shapes in shapes.items():
-        pair = []
-        for letter, shape in zip("AB", pair_of_shapes, strict=True):
-            key = f"{_PREFIX}{name}.lora_{letter}.weight"
-            tensor = tensors.pop(key, None)
-            if tensor is None or tuple(tensor.shape) != shape:
-                was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
-                raise InputError(f"{key} is {was}: the adapter is of another model", where=where, mend=MEND)
-            if not tensor.is_floating_point():
-                raise InputError(f"{key} holds {tensor.dtype}, not numbers of a model", where=where, mend=MEND)
-            pair.append(tensor)
-        weights[name] = (pair[0], pair[1])
-    if tensors:
-        raise InputError(
-            f"unknown tensor {next(iter(tensors))}: the adapter is of another model", where=where, mend=MEND
-        )
-    return weights
+_Shapes = tuple[tuple[str, tuple[tuple[int, int], tuple[int, int]]], ...]
+
+
+@lru_cache(maxsize=8)
+def _pairs(header: str, shapes: _Shapes) -> dict[str, tuple[Place, Place]]:
+    """Where the file of a header has the tensors of modules.
+
+    Raises:
+        ValueError: if one is missing, of another shape or kind, or of none of these modules.
+    """
+    runs, places = contents(header)
+    left = dict(places)
+
+    def take(name: str, letter: str, shape: tuple[int, int]) -> Place:
+        key = f"{_PREFIX}{name}.lora_{letter}.weight"
+        place = left.pop(key, None)
+        if place is None or place.shape != shape:
+            was = "missing" if place is None else f"of shape {list(place.shape)}, not {list(shape)}"
+            raise ValueError(f"{key} is {was}")
+        if not (dtype := runs[place.run][0]).is_floating_point:
+            raise ValueError(f"{key} holds {dtype}")
+        return place
+
+    pairs = {name: (take(name, "A", shape_a), take(name, "B", shape_b)) for name, (shape_a, shape_b) in shapes}
+    if left:
+        raise ValueError(f"unknown tensor {next(iter(left))}")
+    return pairs
 
 
 def replace_link(link: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ A - A0 and column of B - B0 as whole numbers from -7 to 7 times a scale of its o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ def compress(weights: LoraWeights, base_weight: LoraWeights) -> dict[str, Tensor
     return {VALUES: flat[::2] | flat[1::2] << 4, SCALES: torch.cat(scales)}
 
 
-def expand(tensors: dict[str, Tensor], base_weight: LoraWeights) -> LoraWeights:
+def expand(tensors: Mapping[str, Tensor], base_weight: LoraWeights) -> LoraWeights:
     """The adapter that was compressed, in float32.
 
     Raises:

@@ -10,6 +10,7 @@ from peft.utils.merge_utils import ties
 from torch import Tensor
 from torch.nn.functional import pad
 
+from prag_lightning.lora.adapters import StoredAdapter
 from prag_lightning.lora.stack import LoraWeights
 
 Merge = Literal["sum", "mean", "score", "ties", "orthogonal"]
@@ -39,7 +40,7 @@ def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequen
     if method == "orthogonal":
         adapters = _orthogonalised(adapters)
     weights = _weights(method, len(adapters), scores)
-    merged: LoraWeights = {}
+    merged = {}
     for name in adapters[0]:
         matrices_a, matrices_b = zip(*(adapter[name] for adapter in adapters), strict=True)
         weighted = [b if weight == 1.0 else weight * b for weight, b in zip(weights, matrices_b, strict=True)]
@@ -65,7 +66,7 @@ def _orthogonalised(adapters: Sequence[LoraWeights]) -> list[LoraWeights]:
     result: list[LoraWeights] = []
     spans: dict[str, Tensor] = {}
     for adapter in adapters:
-        freed: LoraWeights = {}
+        freed = {}
         for name, (lora_a, lora_b) in adapter.items():
             wide = lora_b.float()
             span = spans.get(name)
@@ -78,22 +79,57 @@ def _orthogonalised(adapters: Sequence[LoraWeights]) -> list[LoraWeights]:
     return result
 
 
-def stack(adapters: Sequence[LoraWeights], device: torch.device | str | None = None) -> LoraWeights:
-    """G adapters side by side, `[G, r, d_in]` and `[G, d_out, r]`; lower ranks are filled with zeros, which change
-    nothing."""
+def merge_all(
+    questions: Sequence[Sequence[LoraWeights]], method: Merge = "sum", scores: Sequence[Sequence[float]] = ()
+) -> LoraWeights:
+    """What `stack` gives of each question's merged adapter. Where all have as many and merging is a sum, they are not
+    merged one after the other.
+
+    Args:
+        questions: The adapters of each, at least one; all of one rank.
+        method: See `Merge`.
+        scores: Of each question's passages, for the method of that name.
+    """
+    counts = {len(adapters) for adapters in questions}
+    scores = scores or [()] * len(questions)
+    if method not in ("sum", "mean", "score") or len(counts) > 1:
+        return stack([merge(adapters, method, own) for adapters, own in zip(questions, scores, strict=True)])
+    (count,) = counts
+    together = _side_by_side([adapter for own in questions for adapter in own])
+    weights = torch.tensor([_weights(method, count, own) for own in scores])
+    weighted = bool((weights != 1.0).any())
+    merged = {}
+    for name, (each_a, each_b) in together.items():
+        lora_a = each_a.reshape(len(questions), -1, each_a.shape[-1])
+        by_rank = each_b.reshape(len(questions), count, *each_b.shape[1:]).mT
+        if weighted:
+            by_rank = (by_rank * weights[:, :, None, None]).to(by_rank.dtype)
+        merged[name] = lora_a, by_rank.flatten(1, 2).contiguous().mT
+    return merged
+
+
+def _side_by_side(adapters: Sequence[LoraWeights]) -> LoraWeights:
+    """Adapters of one rank as `[G, r, d_in]` and `[G, d_out, r]`, in any layout."""
+    stored = [adapter for adapter in adapters if isinstance(adapter, StoredAdapter)]
+    if len(stored) == len(adapters) and all(adapter.pairs is stored[0].pairs for adapter in stored):
+        return StoredAdapter.stack(stored)
+    pairs = {name: zip(*(adapter[name] for adapter in adapters), strict=True) for name in adapters[0]}
+    return {name: (torch.stack(a), torch.stack(b)) for name, (a, b) in pairs.items()}
+
+
+def stack(adapters: Sequence[LoraWeights]) -> LoraWeights:
+    """G adapters side by side, `[G, r, d_in]` and `[G, d_out, r]`, laid out as `LoraWeights` says; lower ranks are
+    filled with zeros, which change nothing."""
     return {
         name: (
-            _stack([adapter[name][0] for adapter in adapters], dim=0).to(device),
-            _stack([adapter[name][1] for adapter in adapters], dim=1).to(device),
+            _stack([adapter[name][0] for adapter in adapters]),
+            _stack([adapter[name][1].T for adapter in adapters]).mT,
         )
         for name in adapters[0]
     }
 
 
-def _stack(matrices: list[Tensor], dim: int) -> Tensor:
-    rank = max(matrix.shape[dim] for matrix in matrices)
-    padded = []
-    for matrix in matrices:
-        missing = rank - matrix.shape[dim]
-        padded.append(pad(matrix, (0, 0, 0, missing) if dim == 0 else (0, missing)) if missing else matrix)
-    return torch.stack(padded)
+def _stack(matrices: list[Tensor]) -> Tensor:
+    """Matrices `[r, d]` as `[G, most r, d]`."""
+    rank = max(len(matrix) for matrix in matrices)
+    return torch.stack([pad(matrix, (0, 0, 0, rank - len(matrix))) for matrix in matrices])

@@ -1,7 +1,8 @@
 """Adapters' tensors in safetensors files, with a checksum of their values and what they came from.
 
 Other software reads these files as any of their kind. They are read here, and not by the library, because a question's
-adapters come from disk while it waits: the tensors are views of what was read, all values are looked at in one go.
+adapters come from disk while it waits: all values are looked at in one go, and tensors are views of what was read that
+are only made when they are asked for.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save
 
 LARGEST_HEADER = 2**20
 _CHECKSUM = "crc32"
+_METADATA = "__metadata__"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8}
 
 
@@ -45,8 +48,8 @@ def serialised(tensors: dict[str, torch.Tensor], origin: Origin) -> bytes:
     give the same bytes."""
     header, values = _parts(bytearray(save(tensors)))
     said = {name: value for name, value in asdict(origin).items() if value}
-    header["__metadata__"] = {"format": "pt", _CHECKSUM: _checksum(values), **said}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    metadata = {"format": "pt", _CHECKSUM: _checksum(values), **said}
+    text = json.dumps({**json.loads(header), _METADATA: metadata}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + values
 
@@ -65,19 +68,19 @@ def read_bounded(path: Path, most: int) -> bytearray:
         return content
 
 
-def deserialised(file: bytearray, origin: Origin) -> dict[str, torch.Tensor]:
-    """The tensors of a file, as views of it.
+def deserialised(file: bytearray, origin: Origin) -> FileTensors:
+    """The tensors of a file.
 
     Raises:
         ValueError: if it is none, its values are not those that were written or not finite, or they came from something
             else than `origin`.
     """
     try:
-        header, values = _parts(file)
-        metadata = header.pop("__metadata__", {})
+        text, values = _parts(file)
+        header, metadata = _split(text)
         if metadata.get(_CHECKSUM) not in (None, _checksum(values)):
             raise ValueError("its values have changed since they were written")
-        tensors = dict(_views(file, len(file) - len(values), header))
+        tensors = FileTensors(header, _runs(file, len(file) - len(values), contents(header).runs))
     except (LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"it is no safetensors file: {error}") from error
     grown_from = metadata.get("base_weight", "")
@@ -90,28 +93,89 @@ def deserialised(file: bytearray, origin: Origin) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _views(file: bytearray, start: int, header: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors, which must lie one after the other without a gap, from `start` to the file's end."""
-    entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
-    end = start
-    for dtype_name, run in groupby(entries, key=lambda entry: entry[1]["dtype"]):
-        if (dtype := _DTYPES.get(dtype_name)) is None:
-            raise ValueError(f"it holds {dtype_name}, not numbers of a model")
-        begin, named = end, list(run)
-        sizes = [_elements(entry["shape"]) for _, entry in named]
-        for (name, entry), size in zip(named, sizes, strict=True):
-            if entry["data_offsets"] != [end - start, end - start + size * dtype.itemsize]:
-                raise ValueError(f"its header does not fit its values at {name}")
-            end += size * dtype.itemsize
-        if end > len(file):
-            raise ValueError("it is shorter than its header says")
-        flat = torch.frombuffer(file, dtype=dtype, count=sum(sizes), offset=begin)
-        if dtype.is_floating_point and not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(flat)):
+class Place(NamedTuple):
+    """Where a tensor's values lie: in which run, from which of its values on, and its shape."""
+
+    run: int
+    start: int
+    shape: tuple[int, ...]
+
+    def view(self, values: torch.Tensor) -> torch.Tensor:
+        """The tensor, `[..., *shape]` of the values of one or more files, `[..., P]`."""
+        return values[..., self.start : self.start + math.prod(self.shape)].view((*values.shape[:-1], *self.shape))
+
+
+class Contents(NamedTuple):
+    """What a file holds: runs of values, each of one kind and so many; and where in them its tensors lie."""
+
+    runs: list[tuple[torch.dtype, int]]
+    places: dict[str, Place]
+
+
+class FileTensors(Mapping[str, torch.Tensor]):
+    """A file's tensors by name.
+
+    Args:
+        header: What the file says of them.
+        runs: All values, those of one kind that lie side by side in one tensor `[P]`.
+    """
+
+    def __init__(self, header: str, runs: list[torch.Tensor]) -> None:
+        self.header, self.runs = header, runs
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where each lies in the runs; the same object for files that are laid out alike."""
+        return contents(self.header).places
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        place = self.places[name]
+        return place.view(self.runs[place.run])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@lru_cache(maxsize=8)
+def contents(header: str) -> Contents:
+    """What a header says of a file's tensors, which must lie without a gap; the same object for equal headers.
+
+    Raises:
+        ValueError: if they do not, or hold what is no number of a model.
+    """
+    entries = {name: entry for name, entry in json.loads(header).items() if name != _METADATA}
+    runs: list[tuple[torch.dtype, int]] = []
+    places = {}
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda entry: entry[1]["data_offsets"]):
+        if (dtype := _DTYPES.get(entry["dtype"])) is None:
+            raise ValueError(f"it holds {entry['dtype']}, not numbers of a model")
+        if not runs or runs[-1][0] != dtype:
+            runs.append((dtype, 0))
+        start, size = runs[-1][1], _elements(entry["shape"])
+        if entry["data_offsets"] != [end, end + size * dtype.itemsize]:
+            raise ValueError(f"its header does not fit its values at {name}")
+        end += size * dtype.itemsize
+        places[name] = Place(len(runs) - 1, start, tuple(entry["shape"]))
+        runs[-1] = dtype, start + size
+    return Contents(runs, places)
+
+
+def _runs(file: bytearray, start: int, runs: list[tuple[torch.dtype, int]]) -> list[torch.Tensor]:
+    """All values of a file, from `start` to its end."""
+    if (end := start + sum(dtype.itemsize * size for dtype, size in runs)) != len(file):
+        raise ValueError(f"it is {'shorter' if end > len(file) else 'longer'} than its header says")
+    found = []
+    for dtype, size in runs:
+        run = torch.frombuffer(file, dtype=dtype, count=size, offset=start)
+        if dtype.is_floating_point and not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(run)):
             raise ValueError("it holds values that are not finite")
-        for (name, entry), piece in zip(named, torch.split(flat, sizes), strict=True):
-            yield name, piece.view(entry["shape"])
-    if end != len(file):
-        raise ValueError("it is longer than its header says")
+        found.append(run)
+        start += run.nbytes
+    return found
 
 
 def _elements(shape: list[int]) -> int:
@@ -126,19 +190,27 @@ def is_complete(path: Path) -> bool:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, LARGEST_HEADER)))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != _METADATA]
             return bool(os.fstat(file.fileno()).st_size == 8 + length + max(ends))
     except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def _parts(file: bytearray) -> tuple[dict[str, Any], memoryview]:
+def _parts(file: bytearray) -> tuple[str, memoryview]:
     """Header and values of a safetensors file."""
     start = 8 + int.from_bytes(file[:8], "little")
-    header = json.loads(file[8:start].decode())
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
-    return header, memoryview(file)[start:]
+    return file[8:start].decode(), memoryview(file)[start:]
+
+
+def _split(header: str) -> tuple[str, dict[str, Any]]:
+    """What a header says of tensors, and its metadata; where those stand last, as `serialised` writes them, only they
+    are parsed."""
+    places, mark, metadata = header.rpartition(f',"{_METADATA}":')
+    with suppress(ValueError):
+        (parsed,) = json.loads(f'{{"":{metadata}').values()
+        if mark:
+            return places + "}", parsed
+    return header, json.loads(header).get(_METADATA, {})
 
 
 def _checksum(values: memoryview) -> str:

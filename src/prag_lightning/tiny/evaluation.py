@@ -16,7 +16,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.examples import ExampleBuilder, Objective, Statement
 from prag_lightning.llm import LLM
 from prag_lightning.lora.adapters import random_adapter
-from prag_lightning.lora.merge import Merge, merge
+from prag_lightning.lora.merge import Merge, merge_all
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import answer_presence, evaluate
 from prag_lightning.prompts import PromptTemplates
@@ -256,7 +256,9 @@ class Evaluation:
                 self.llm,
                 ids,
                 _LONG_TOKENS if with_cot else _DIRECT_TOKENS,
-                adapters=[merge(each.adapters, method, each.scores) for each in batch] if batch[0].adapters else None,
+                adapters=merge_all([each.adapters for each in batch], method, [each.scores for each in batch])
+                if batch[0].adapters
+                else None,
                 scaling=scaling,
             )
             for text, each in zip(texts, batch, strict=True):
