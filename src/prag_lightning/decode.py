@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 
-from prag_lightning.cpu import CPU_ATTENTION
+from prag_lightning.cpu import FLOAT32_ATTENTION
 from prag_lightning.llm import LLM
 from prag_lightning.lora.stack import LoraWeights
 
@@ -35,7 +35,7 @@ _UNDERSTOOD = {
     "use_cache",
 }
 """Settings of a checkpoint's generation that end a row, or that greedy decoding does without."""
-_ATTENTION = ("eager", "sdpa", CPU_ATTENTION)
+_ATTENTION = ("eager", "sdpa", FLOAT32_ATTENTION)
 """Those that add a mask of four dimensions to their scores."""
 _LEAVE_AT = 0.75
 """Rows leave when no more than this share of them goes on: making the rest whole again is a copy of their keys."""
@@ -55,7 +55,7 @@ def decodes(model: Any) -> bool:
     )
 
 
-class _Read(Exception):
+class _AllRead(Exception):
     """The last layer has the keys and values of all tokens that were to be read."""
 
 
@@ -83,7 +83,7 @@ class _ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Add tokens `[N, heads, T, size]`, and give all.
 
         Raises:
-            _Read: instead, if what the layer makes of them is of no use.
+            _AllRead: instead, if what the layer makes of them is of no use.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -93,7 +93,7 @@ class _ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             reserved[:, :, start:stop] = states
         shown = self._show(stop)
         if self.ends_reading:
-            raise _Read
+            raise _AllRead
         return shown
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -184,7 +184,7 @@ def _read(llm: LLM, ids: Tensor, mask: Tensor, max_new_tokens: int) -> Any:
         padding = longest - mask.sum(1, keepdim=True)
         places = (torch.arange(longest, device=ids.device) + padding) % longest
         cache.layers[-1].ends_reading = True
-        with suppress(_Read):
+        with suppress(_AllRead):
             llm.model(input_ids=ids.gather(1, places)[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.layers[-1].ends_reading = False
     return cache

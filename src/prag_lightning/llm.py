@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from prag_lightning.cpu import keep_freed_memory, use_cpu_attention, use_cpu_products
+from prag_lightning.cpu import keep_freed_memory, use_cpu_products, use_float32_attention
 from prag_lightning.errors import InputError
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraStack
 
@@ -108,7 +108,7 @@ def load_llm(
     model.eval()  # type: ignore[no-untyped-call]
     if torch.device(device).type == "cpu":
         keep_freed_memory()
-        use_cpu_attention(model)
+        use_float32_attention(model)
         use_cpu_products(model)
     return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
 

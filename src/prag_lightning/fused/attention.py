@@ -151,7 +151,7 @@ class FusedAttention:
         **_: object,
     ) -> bool:
         """Whether each token reads what stands before it in its row, all of it. Lower precision is left to
-        `use_cpu_attention`."""
+        `use_float32_attention`."""
         return (
             hidden_states.dtype == torch.float32
             and hidden_states.shape[1] <= LONGEST

@@ -203,8 +203,8 @@ def _parts(file: bytearray) -> tuple[str, memoryview]:
 
 
 def _split(header: str) -> tuple[str, dict[str, Any]]:
-    """What a header says of tensors, and its metadata; where those stand last, as `serialised` writes them, only they
-    are parsed."""
+    """What a header says of tensors, and its metadata. `serialised` puts that last, and then it alone is parsed: what
+    stands before it is the same for all adapters of a recipe."""
     places, mark, metadata = header.rpartition(f',"{_METADATA}":')
     with suppress(ValueError):
         (parsed,) = json.loads(f'{{"":{metadata}').values()
