@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.speed import GROUP_TOKENS, PROMPTS, RECIPE, SHAPES, TOPK, as_examples, make_model, some_passages
+from benchmarks.answering import TOPK
+from benchmarks.subjects import GROUP_TOKENS, PROMPTS, RECIPE, SHAPES, as_examples, make_model, some_passages
 from torch.profiler import ProfilerActivity, profile
 
 from prag_lightning.answer import generate

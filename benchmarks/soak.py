@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from benchmarks.speed import PROMPTS, TINY, machine
+from benchmarks.subjects import PROMPTS, TINY
+from benchmarks.timing import machine
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from killing import STAGES, command, differences, kill_often, run
