@@ -95,7 +95,7 @@ def test_a_disk_that_takes_nothing_is_named_and_what_is_there_is_whole(config, c
     }
     for place, line in steps.items():
         for trouble, reason, code in (
-            (read_only(tmp_path), "Permission denied", 2 if place in ("merged", "page") else 1),
+            (read_only(tmp_path), "Permission denied", 2 if place in ("merged", "page", "c.tsv") else 1),
             (files_of_at_most(64), "File too large", 1),
         ):
             with trouble:

@@ -15,6 +15,7 @@ import sentencex
 from prag_lightning.errors import InputError
 from prag_lightning.files import parse_json, write_text
 from prag_lightning.progress import Progress
+from prag_lightning.targets import writing
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 _HEADING = re.compile(r"^#+\s+(.+?)\s*#*\s*$")
@@ -40,7 +41,7 @@ def write_corpus(documents: Path, out: Path, words: int, language: str) -> None:
         language: Of the text, as an ISO 639-1 code: it decides where sentences end.
 
     Raises:
-        InputError: if there is no document, or none has text.
+        InputError: if there is no document, or none has text, or the file cannot stand there.
     """
     if words < 1:
         raise InputError(f"words is {words}", where="--words", mend="Give 1 or more")
@@ -62,7 +63,8 @@ def write_corpus(documents: Path, out: Path, words: int, language: str) -> None:
             progress.advance(1)
     if not passages:
         raise InputError("the documents hold no text", where=str(documents))
-    write_text(out, rows.getvalue())
+    with writing("the corpus", out, "Name another file with --out"):
+        write_text(out, rows.getvalue())
     note = f"; {empty} documents hold no text" if empty else ""
     print(f"{passages} passages in {out}{note}", file=sys.stderr)
 
