@@ -28,7 +28,8 @@ def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequen
     """One LoRA of several, to be scaled as each of them is.
 
     Args:
-        adapters: At least one, best ranked first; A `[r, d_in]` and B `[d_out, r]` a module, the same modules in each.
+        adapters: At least one, best ranked first; A `[r, d_in]` and B `[d_out, r]` a module, of the same modules and
+            rank in each.
         method: See `Merge`.
         scores: Of the passages, for the method of that name; without any all count alike.
 
@@ -39,13 +40,8 @@ def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequen
         return {name: _ties([adapter[name] for adapter in adapters]) for name in adapters[0]}
     if method == "orthogonal":
         adapters = _orthogonalised(adapters)
-    weights = _weights(method, len(adapters), scores)
-    merged = {}
-    for name in adapters[0]:
-        matrices_a, matrices_b = zip(*(adapter[name] for adapter in adapters), strict=True)
-        weighted = [b if weight == 1.0 else weight * b for weight, b in zip(weights, matrices_b, strict=True)]
-        merged[name] = torch.cat(matrices_a, dim=0), torch.cat(weighted, dim=1)
-    return merged
+    merged = _summed([adapters], [_weights(method, len(adapters), scores)])
+    return {name: (lora_a[0], lora_b[0]) for name, (lora_a, lora_b) in merged.items()}
 
 
 def _weights(method: Merge, count: int, scores: Sequence[float]) -> list[float]:
@@ -94,16 +90,21 @@ def merge_all(
     scores = scores or [()] * len(questions)
     if method not in ("sum", "mean", "score") or len(counts) > 1:
         return stack([merge(adapters, method, own) for adapters, own in zip(questions, scores, strict=True)])
-    (count,) = counts
+    weights = [_weights(method, len(adapters), own) for adapters, own in zip(questions, scores, strict=True)]
+    return _summed(questions, weights)
+
+
+def _summed(questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequence[float]]) -> LoraWeights:
+    """The weighted sums of the updates of each question's adapters, of which all have as many, as a stack."""
     together = _side_by_side([adapter for own in questions for adapter in own])
-    weights = torch.tensor([_weights(method, count, own) for own in scores])
-    weighted = bool((weights != 1.0).any())
+    factors = torch.tensor(weights)
+    weighted = bool((factors != 1.0).any())
     merged = {}
     for name, (each_a, each_b) in together.items():
         lora_a = each_a.reshape(len(questions), -1, each_a.shape[-1])
-        by_rank = each_b.reshape(len(questions), count, *each_b.shape[1:]).mT
+        by_rank = each_b.reshape(*factors.shape, *each_b.shape[1:]).mT
         if weighted:
-            by_rank = (by_rank * weights[:, :, None, None]).to(by_rank.dtype)
+            by_rank = (by_rank * factors[:, :, None, None]).to(by_rank.dtype)
         merged[name] = lora_a, by_rank.flatten(1, 2).contiguous().mT
     return merged
 

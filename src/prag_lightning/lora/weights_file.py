@@ -206,9 +206,9 @@ def _split(header: str) -> tuple[str, dict[str, Any]]:
     """What a header says of tensors, and its metadata. `serialised` puts that last, and then it alone is parsed: what
     stands before it is the same for all adapters of a recipe."""
     places, mark, metadata = header.rpartition(f',"{_METADATA}":')
-    with suppress(ValueError):
-        (parsed,) = json.loads(f'{{"":{metadata}').values()
-        if mark:
+    if mark:
+        with suppress(ValueError):
+            (parsed,) = json.loads(f'{{"":{metadata}').values()
             return places + "}", parsed
     return header, json.loads(header).get(_METADATA, {})
 
