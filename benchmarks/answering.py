@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
 from benchmarks import baselines
 from benchmarks.subjects import PROMPTS, RECIPE, TINY, as_examples, some_passages
 from benchmarks.timing import PRODUCTS, Timer, alternate, product, product_rate
-from transformers import AutoModelForCausalLM, PreTrainedModel
-
-from prag_lightning.answer import generate
 from prag_lightning.augment import AugmentSettings, Failures, LLMAugmenter
-from prag_lightning.encode import Encoder
 from prag_lightning.files import Journal
-from prag_lightning.llm import LLM, load_llm
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, read_adapter, write_adapter
 from prag_lightning.lora.merge import merge_all
 from prag_lightning.lora.stack import LoraWeights
-from prag_lightning.tiny.world import World
+from prag_lightning.training.encoder import Encoder
+from tools.prag_tiny.world import World
 
 ANSWER_BATCHES, TOPK = (16, 64), 3
 ADAPTERS = 48

@@ -12,20 +12,20 @@ from statistics import median
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
 from benchmarks import baselines
 from benchmarks.retrieval import peak_mb
 from benchmarks.subjects import GROUP_TOKENS, PROMPTS, RECIPE, as_examples, some_passages
 from benchmarks.timing import PRODUCTS, PUBLISHED, Timer, alternate, precisions, product, product_rate, timed
-from transformers import AutoModelForCausalLM, PreTrainedModel
-
-from prag_lightning.encode import Encoder, PassageExamples, group_passages
-from prag_lightning.examples import ExampleBuilder
-from prag_lightning.layout import Layout
-from prag_lightning.library import AdapterLibrary
-from prag_lightning.llm import load_llm
+from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import read_adapter
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import AugmentedPassage
+from prag_lightning.training.encoder import Encoder, PassageExamples, group_passages
+from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.layout import Layout
+from prag_lightning.training.library import AdapterLibrary
 
 PADDED = 3000
 COMPARED = 5

@@ -13,15 +13,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.answering import TOPK
-from benchmarks.subjects import GROUP_TOKENS, PROMPTS, RECIPE, SHAPES, as_examples, make_model, some_passages
 from torch.profiler import ProfilerActivity, profile
 
-from prag_lightning.answer import generate
-from prag_lightning.encode import Encoder, group_passages
-from prag_lightning.llm import load_llm
+from benchmarks.answering import TOPK
+from benchmarks.subjects import GROUP_TOKENS, PROMPTS, RECIPE, SHAPES, as_examples, make_model, some_passages
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import read_adapter
 from prag_lightning.lora.merge import merge_all
+from prag_lightning.training.encoder import Encoder, group_passages
 
 BATCH, ROWS = 16, 12
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from prag_lightning.corpus import read_corpus
+from prag_lightning.data.corpus import read_corpus
 from prag_lightning.files import write_json, write_text
 from prag_lightning.records import Passage
 from prag_lightning.retrieval import BM25sRetriever, RankBM25Retriever, Retriever, Tokenisation

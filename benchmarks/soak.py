@@ -21,20 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from benchmarks.subjects import PROMPTS, TINY
 from benchmarks.timing import machine
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from killing import STAGES, command, differences, kill_often, run
-from prag_lightning.answerer import Adapters, Answerer
-from prag_lightning.encode import TrainingRecipe
-from prag_lightning.examples import ExampleBuilder
 from prag_lightning.files import Journal, write_json, write_text
-from prag_lightning.layout import Layout
-from prag_lightning.library import AdapterLibrary
-from prag_lightning.llm import load_llm
+from prag_lightning.inference.answerer import Adapters, Answerer
+from prag_lightning.llm.loading import load_llm
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
-from prag_lightning.tiny.world import World
+from prag_lightning.training.encoder import TrainingRecipe
+from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.layout import Layout
+from prag_lightning.training.library import AdapterLibrary
+from tools.prag_tiny.world import World
 
 HERE = Path(__file__).parent
 QUESTIONS, KILLS_A_STAGE, CHAINS = 12, 6, 2

@@ -21,7 +21,6 @@ from benchmarks.answering import answer, augment
 from benchmarks.encoding import PADDED, encode, exactness, growth
 from benchmarks.subjects import HERE, SHAPES, make_model
 from benchmarks.timing import machine
-
 from prag_lightning.files import write_json, write_text
 
 PARTS = ("encode", "answer", "growth", "augment")

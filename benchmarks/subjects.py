@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from benchmarks import baselines
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from prag_lightning.encode import PassageExamples, TrainingRecipe
-from prag_lightning.examples import ExampleBuilder
-from prag_lightning.llm import LLM
-from prag_lightning.prompts import PromptTemplates
+from benchmarks import baselines
+from prag_lightning.data.prompts import PromptTemplates
+from prag_lightning.llm.loading import LLM
 from prag_lightning.records import AugmentedPassage
-from prag_lightning.tiny.world import World
+from prag_lightning.training.encoder import PassageExamples, TrainingRecipe
+from prag_lightning.training.examples import ExampleBuilder
+from tools.prag_tiny.world import World
 
 HERE = Path(__file__).parent
 TINY = HERE.parent / "checkpoints" / "prag-tiny"

@@ -62,7 +62,7 @@ def start(line: Sequence[str], log: str) -> BaseProcess:
 def _main(line: list[str], log: str) -> None:
     import torch
 
-    from prag_lightning.cli import main
+    from prag_lightning.cli.entry import main
 
     torch.set_num_threads(1)
     os.chdir(ROOT)
@@ -73,7 +73,7 @@ def _main(line: list[str], log: str) -> None:
 
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["prag_lightning.stages"])
+_CONTEXT.set_forkserver_preload(["prag_lightning.cli.stages"])
 
 
 def kill_often(stage: str, out: Path, questions: int, kills: int, seconds: float, rng: random.Random) -> int:

@@ -18,14 +18,15 @@ import torch
 from torch import nn
 
 from prag_lightning.augment import parse_qa_pairs
-from prag_lightning.benchmarks import load_questions
-from prag_lightning.config_files import with_bases
-from prag_lightning.corpus import read_corpus
+from prag_lightning.cli.config_files import with_bases
+from prag_lightning.commands.data import run_data_command
 from prag_lightning.costs import read_costs
-from prag_lightning.data_commands import run_data_command
-from prag_lightning.datamodule import read_records
-from prag_lightning.documents import cut, read_documents
+from prag_lightning.data.benchmarks import load_questions
+from prag_lightning.data.corpus import read_corpus
+from prag_lightning.data.documents import cut, read_documents
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.files import Journal
+from prag_lightning.lightning.datamodule import read_records
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -37,7 +38,6 @@ from prag_lightning.lora.adapters import (
 )
 from prag_lightning.lora.stack import LoraStack
 from prag_lightning.metrics import answer_presence, evaluate
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.report.gather import read_result
 
 ROOT = Path(__file__).parent.parent

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prag_lightning.ask import PROMPT
-from prag_lightning.cli import main
-from prag_lightning.corpus import CorpusReader
+from prag_lightning.cli.entry import main
+from prag_lightning.commands.ask import PROMPT
+from prag_lightning.data.corpus import CorpusReader
 
 ROOT = Path(__file__).parent.parent
 
@@ -170,11 +170,11 @@ def test_a_plan_says_what_does_not_fit(settings, capsys, monkeypatch):
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("prag_lightning.plan.free_memory", lambda device: 1_000_000)
+        patch.setattr("prag_lightning.commands.plan.free_memory", lambda device: 1_000_000)
         assert main(["plan", *settings]) == 2
         assert "checkpoints/prag-tiny takes 0.0 GB in float32, and 0.0 GB of memory are free" in capsys.readouterr().err
-    monkeypatch.setattr("prag_lightning.encode.Encoder.encode", no_memory)
-    monkeypatch.setattr("prag_lightning.answerer.generate_each", no_memory)
+    monkeypatch.setattr("prag_lightning.training.encoder.Encoder.encode", no_memory)
+    monkeypatch.setattr("prag_lightning.inference.answerer.generate_each", no_memory)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     assert main(["plan", *settings]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -188,7 +188,7 @@ def test_at_a_terminal_lines_are_edited_called_back_and_ended(settings, tmp_path
     """A process of its own at a pseudo-terminal, with the keys that a person presses."""
     pid, terminal = pty.fork()
     if pid == 0:
-        line = ["-m", "prag_lightning.cli", "ask", *settings, "--model.inference_method=vanilla"]
+        line = ["-m", "prag_lightning.cli.entry", "ask", *settings, "--model.inference_method=vanilla"]
         os.execvpe(sys.executable, [sys.executable, *line], {**os.environ, "TERM": "xterm", "NO_COLOR": "1"})
     shown, up, left = b"", b"\x1b[A", b"\x1b[D"
     for answered, keys in enumerate((b"Who was it\x7fs?\n", up + 4 * left + b"x\n", b"\x04")):

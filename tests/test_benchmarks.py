@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prag_lightning.benchmarks import load_questions
+from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.errors import InputError
 
 

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from transformers import AutoModelForCausalLM
 
-from prag_lightning.cli import main
+from prag_lightning.cli.entry import main
 from prag_lightning.costs import read_costs
 from tiny_llm import save_random_llm
 
@@ -320,7 +320,7 @@ def test_published_augmented_file_is_encoded_and_answered(real_data, tmp_path, m
 
 def test_two_processes_share_the_work_and_give_the_same(config, tmp_path):
     def run(stage: str, *overrides: str) -> None:
-        command = [sys.executable, "-m", "prag_lightning.cli", stage, "--config", str(config), *overrides]
+        command = [sys.executable, "-m", "prag_lightning.cli.entry", stage, "--config", str(config), *overrides]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prag_lightning.cli import main
-from prag_lightning.config_files import with_bases
+from prag_lightning.cli.config_files import with_bases
+from prag_lightning.cli.entry import main
 from prag_lightning.errors import InputError
 
 CONFIGS = Path(__file__).parent.parent / "configs"

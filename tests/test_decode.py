@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, LogitsProcessorList
 
-from prag_lightning import answer
-from prag_lightning.augment.sampling import RowSampler
-from prag_lightning.decode import decode, decodes
+from prag_lightning.llm import generation as answer
+from prag_lightning.llm.decode import decode, decodes
+from prag_lightning.llm.sampling import RowSampler
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.merge import stack
 from test_fused import load

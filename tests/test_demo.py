@@ -10,16 +10,16 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from prag_lightning.answer import generate
 from prag_lightning.augment import AugmentSettings, Failures, LLMAugmenter
-from prag_lightning.cli import main
-from prag_lightning.corpus import CorpusReader
+from prag_lightning.cli.entry import main
 from prag_lightning.costs import read_costs
+from prag_lightning.data.corpus import CorpusReader
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.files import Journal
-from prag_lightning.llm import LLM, load_llm
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import read_adapter
 from prag_lightning.lora.merge import merge_all
-from prag_lightning.prompts import PromptTemplates
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = PromptTemplates.load(ROOT / "configs/prompts/default.yaml")
@@ -52,7 +52,7 @@ def demo(tmp_path_factory) -> tuple[Path, list[str]]:
 
 def test_two_processes_augment_a_share_each_and_write_the_same(demo, tmp_path):
     out, settings = demo
-    command = [sys.executable, "-m", "prag_lightning.cli", "augment", *settings]
+    command = [sys.executable, "-m", "prag_lightning.cli.entry", "augment", *settings]
     command += [f"--data.augment_root={tmp_path}", "--trainer.devices=2", "--trainer.accelerator=cpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prag_lightning.cli import main
-from prag_lightning.corpus import CorpusReader
-from prag_lightning.documents import cut
+from prag_lightning.cli.entry import main
+from prag_lightning.data.corpus import CorpusReader
+from prag_lightning.data.documents import cut
 
 TEXT = "Dr. Ada Lind lives in St. Gallen, e.g. in winter. She sells 3.5 kg of bread a day! Does she bake? She does. "
 

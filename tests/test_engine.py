@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import baselines
 from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from prag_lightning.answer import generate
-from prag_lightning.continuations import with_continuations
-from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe, group_passages
-from prag_lightning.examples import Example, ExampleBuilder
-from prag_lightning.llm import LLM, load_llm
+from benchmarks import baselines
+from prag_lightning.data.prompts import PromptTemplates
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
-from prag_lightning.lora.compact import compress, expand
+from prag_lightning.lora.int4 import compress, expand
 from prag_lightning.lora.merge import MERGES, TIES_DENSITY, merge, merge_all, stack
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
+from prag_lightning.training.encoder import Encoder, PassageExamples, TrainingRecipe, group_passages
+from prag_lightning.training.examples import Example, ExampleBuilder
+from prag_lightning.training.self_distillation import with_continuations
 from tiny_llm import save_random_llm
 
 RANK, ALPHA = 2, 32

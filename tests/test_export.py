@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from hub_server import Hub, running_hub
-from prag_lightning.cli import main
+from prag_lightning.cli.entry import main
 
 ROOT = Path(__file__).parent.parent
 IDS = torch.tensor([[5, 6, 7, 8, 9]])

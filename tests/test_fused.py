@@ -16,11 +16,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from prag_lightning.encode import Encoder, PassageExamples, TrainingRecipe
-from prag_lightning.examples import Example
 from prag_lightning.fused import FusedParts, attention, pieces
-from prag_lightning.llm import LLM, load_llm
+from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import random_adapter
+from prag_lightning.training.encoder import Encoder, PassageExamples, TrainingRecipe
+from prag_lightning.training.examples import Example
 from tiny_llm import save_random_llm
 
 RECIPE = TrainingRecipe(per_device_train_batch_size=2)

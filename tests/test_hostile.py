@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prag_lightning.cli import main
-from prag_lightning.corpus import CorpusReader
+from prag_lightning.cli.entry import main
+from prag_lightning.data.corpus import CorpusReader
+from prag_lightning.data.prompts import LONGEST_TEXT
 from prag_lightning.errors import InputError, PragError, explained
-from prag_lightning.prompts import LONGEST_TEXT
 from prag_lightning.retrieval import BM25sRetriever
 from prag_lightning.retrieval.index_files import PASSAGES_OF
 from test_cli import ROOT, config, edit, model_folder, prag  # noqa: F401
@@ -153,7 +153,7 @@ def test_tracebacks_are_for_those_who_ask(monkeypatch, capsys):
     def fails(*_):
         raise RuntimeError("one\ntwo \x1b[2J" + "x" * 10_000)
 
-    monkeypatch.setattr("prag_lightning.cli._run", fails)
+    monkeypatch.setattr("prag_lightning.cli.entry._run", fails)
     assert main(["report"]) == 1
     error = error_of(capsys)
     assert error.startswith(r"prag: error: RuntimeError: one two \x1b[2Jxxx")
@@ -173,7 +173,7 @@ def test_a_signal_counts_whatever_a_library_makes_of_it(monkeypatch, capsys, num
         except BaseException:
             raise AttributeError("half a module") from None
 
-    monkeypatch.setattr("prag_lightning.cli._run", loads)
+    monkeypatch.setattr("prag_lightning.cli.entry._run", loads)
     assert main(["fit"]) == code
     assert "Run the same command again" in error_of(capsys)
 

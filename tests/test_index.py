@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prag_lightning.cli import main
-from prag_lightning.corpus import read_corpus
+from prag_lightning.cli.entry import main
+from prag_lightning.data.corpus import read_corpus
 from prag_lightning.errors import InputError
 from prag_lightning.records import Passage
 from prag_lightning.retrieval import BM25sRetriever, RankBM25Retriever, Tokenisation, index_files
@@ -127,7 +127,7 @@ def test_a_killed_build_leaves_no_index_and_is_begun_anew(tmp_path):
         "    class_path: prag_lightning.retrieval.BM25sRetriever\n"
         f"    init_args: {{corpus: {corpus}, index: {tmp_path / 'index'}}}\n"
     )
-    command = [sys.executable, "-m", "prag_lightning.cli", "index", "--config", str(config)]
+    command = [sys.executable, "-m", "prag_lightning.cli.entry", "index", "--config", str(config)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     partial = tmp_path / ".index.partial" / "spool"
     while not partial.exists() and process.poll() is None:
@@ -198,7 +198,7 @@ def test_mistakes_are_one_line_and_exit_code_2(args, message, capsys):
 def test_the_data_commands_need_no_torch(tmp_path, corpus):
     program = (
         "import sys; sys.modules['torch'] = None\n"
-        "from prag_lightning.cli import main\n"
+        "from prag_lightning.cli.entry import main\n"
         f"args = ['--data.retriever=BM25sRetriever', '--data.retriever.index={tmp_path / 'index'}', "
         f"'--data.retriever.corpus={corpus}']\n"
         "sys.exit(main(['index', *args]) or main(['data', 'check', *args]))"

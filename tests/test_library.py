@@ -11,16 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prag_lightning.encode import Encoder, TrainingRecipe, group_passages
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import PragError
-from prag_lightning.examples import ExampleBuilder
 from prag_lightning.files import unfinished, write_text
-from prag_lightning.layout import Layout
-from prag_lightning.library import AdapterLibrary
-from prag_lightning.llm import LLM, load_llm
+from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.store import AdapterStore
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
+from prag_lightning.training.encoder import Encoder, TrainingRecipe, group_passages
+from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.layout import Layout
+from prag_lightning.training.library import AdapterLibrary
 from tiny_llm import save_random_llm
 
 PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")

@@ -13,17 +13,17 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prag_lightning.answer import generate
 from prag_lightning.augment import RowSampler
-from prag_lightning.cli import main
-from prag_lightning.continuations import TEMPERATURE, TOP_K, seed, with_continuations
-from prag_lightning.examples import ExampleBuilder
-from prag_lightning.llm import LLM, load_llm
-from prag_lightning.locality import Renamer
+from prag_lightning.cli.entry import main
+from prag_lightning.data.prompts import PromptTemplates
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.merge import MERGES, TIES_DENSITY
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, QAPair
 from prag_lightning.retrieval import RankBM25Retriever
+from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.locality import Renamer
+from prag_lightning.training.self_distillation import TEMPERATURE, TOP_K, seed, with_continuations
 from tiny_llm import save_random_llm
 
 ROOT = Path(__file__).parent.parent

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from prag_lightning.data.prompts import PromptTemplates, end_with_full_stop, end_with_question_mark, fill
 from prag_lightning.errors import InputError
-from prag_lightning.examples import ExampleBuilder
-from prag_lightning.prompts import PromptTemplates, end_with_full_stop, end_with_question_mark, fill
+from prag_lightning.training.examples import ExampleBuilder
 from tiny_llm import save_random_llm
 
 DEFAULT = Path(__file__).parent.parent / "configs/prompts/default.yaml"

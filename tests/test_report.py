@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prag_lightning.cli import main
+from prag_lightning.cli.entry import main
 from prag_lightning.costs import COSTS_FILE, Cost, read_costs, record_cost
 from prag_lightning.errors import InputError
+from prag_lightning.inference.results import write_results
 from prag_lightning.report.published import published_f1
 from prag_lightning.report.statistics import mean_interval, sign_test
 from prag_lightning.report.write import report as write_report
-from prag_lightning.results import write_results
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENT = "tiny/rank=2_alpha=32/toy/lr=0.0003_epoch=1_direct/aug_model=writer"

@@ -8,7 +8,7 @@ import sys
 import pytest
 from jsonargparse import ArgumentParser
 
-from prag_lightning.corpus import CorpusReader
+from prag_lightning.data.corpus import CorpusReader
 from prag_lightning.errors import InputError
 from prag_lightning.records import Passage
 from prag_lightning.retrieval import RankBM25Retriever, Retriever, Tokenisation

@@ -11,16 +11,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.metrics import evaluate
-from prag_lightning.prompts import PromptTemplates
-from prag_lightning.tiny.demo import make_demo, write_demo
-from prag_lightning.tiny.names import Names, is_for_demo
-from prag_lightning.tiny.packing import Example, Tree, pack
-from prag_lightning.tiny.reasoning import bridge_question, comparison_question
-from prag_lightning.tiny.tasks import Jobs
-from prag_lightning.tiny.training import TinySettings, known_entities, new_model
-from prag_lightning.tiny.wordings import WORDINGS
-from prag_lightning.tiny.world import KINDS, World
+from tools.prag_tiny.demo import make_demo, write_demo
+from tools.prag_tiny.names import Names, is_for_demo
+from tools.prag_tiny.packing import Example, Tree, pack
+from tools.prag_tiny.reasoning import bridge_question, comparison_question
+from tools.prag_tiny.tasks import Jobs
+from tools.prag_tiny.training import TinySettings, known_entities, new_model
+from tools.prag_tiny.wordings import WORDINGS
+from tools.prag_tiny.world import KINDS, World
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "checkpoints" / "prag-tiny"
@@ -175,7 +175,7 @@ def test_the_model_in_the_repository_is_small_and_reads_its_passages(tokenizer, 
 
 
 def test_the_training_script_goes_through(tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "train_prag_tiny.py"), "--smoke", "--cases", "2"]
+    command = [sys.executable, "-m", "tools.train_prag_tiny", "--smoke", "--cases", "2"]
     subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, timeout=300)
     assert json.loads((tmp_path / "training.json").read_text())["record"]["steps"] == 20
     assert "three passages" in (tmp_path / "README.md").read_text()

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from benchmarks import baselines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
@@ -20,11 +19,12 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from prag_lightning.cli import main
+from benchmarks import baselines
+from prag_lightning.cli.entry import main
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
-from prag_lightning.llm import load_llm
+from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.warmup.batches import ShuffledBatches
 from prag_lightning.warmup.questions import TestSet, WarmupSource, draw, question_hash, question_hashes
 from test_cli import RECORDS
@@ -226,7 +226,7 @@ def test_twenty_single_rows_equal_plain_peft_and_load_with_peft(config, model_fo
 
 def test_two_devices_average_their_gradients(config, model_folder, tmp_path):
     assert prag("warmup-data", config) == 0
-    command = [sys.executable, "-m", "prag_lightning.cli", "fit", "--config", str(config), "--trainer.devices=2"]
+    command = [sys.executable, "-m", "prag_lightning.cli.entry", "fit", "--config", str(config), "--trainer.devices=2"]
     command += ["--data.per_device_train_batch_size=10", "--trainer.max_epochs=5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -245,7 +245,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(model_folder, tmp_path, m
         config = write_config(folder, model_folder, 300, questions)
         assert prag("warmup-data", config) == 0
         if name == "killed":
-            line = [sys.executable, "-m", "prag_lightning.cli", "fit", "--config", str(config), *overrides]
+            line = [sys.executable, "-m", "prag_lightning.cli.entry", "fit", "--config", str(config), *overrides]
             process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while not (ADAPTER.with_name("direct.unfinished") / "last.ckpt").exists() and process.poll() is None:
                 time.sleep(0.02)

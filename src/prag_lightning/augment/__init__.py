@@ -6,7 +6,7 @@ from prag_lightning.augment.llm import LLMAugmenter
 from prag_lightning.augment.processes import SharedAugmenter
 from prag_lightning.augment.questions import augment_questions
 from prag_lightning.augment.replies import parse_qa_pairs
-from prag_lightning.augment.sampling import JsonConstraint, RowSampler
+from prag_lightning.llm.sampling import JsonConstraint, RowSampler
 
 __all__ = [
     "AugmentSettings",

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from prag_lightning.augment.replies import QA_PAIRS
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.files import Journal
 from prag_lightning.progress import Progress
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import AugmentedPassage, Json, QAPair
 
 FAILED_REPLIES_KEPT = 50

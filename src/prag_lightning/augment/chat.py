@@ -10,9 +10,9 @@ from typing import Any
 
 from prag_lightning.augment.base import AugmentSettings, Failures, JournalledAugmenter, Written
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
+from prag_lightning.data.prompts import PromptTemplates, fill
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import Journal
-from prag_lightning.prompts import PromptTemplates, fill
 from prag_lightning.records import whole_characters
 
 _NO_KEY = "none"

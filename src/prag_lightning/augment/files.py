@@ -7,9 +7,9 @@ from pathlib import Path
 
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.questions import augment_questions
-from prag_lightning.datamodule import PragDataModule, read_records
 from prag_lightning.errors import InputError
 from prag_lightning.files import write_json
+from prag_lightning.lightning.datamodule import PragDataModule, read_records
 from prag_lightning.records import AugmentedQuestion, Question
 
 

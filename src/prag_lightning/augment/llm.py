@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transformers import LogitsProcessor
 
-from prag_lightning.answer import Unanswered, generate_each, unfit
 from prag_lightning.augment.base import AugmentSettings, Failures, JournalledAugmenter, Written
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
-from prag_lightning.augment.sampling import JsonConstraint, RowSampler
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.files import Journal
-from prag_lightning.llm import LLM
-from prag_lightning.prompts import PromptTemplates
+from prag_lightning.llm.generation import Unanswered, generate_each, unfit
+from prag_lightning.llm.loading import LLM
+from prag_lightning.llm.sampling import JsonConstraint, RowSampler
 
 
 class LLMAugmenter(JournalledAugmenter):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from prag_lightning.fused.attention import FusedAttention
 from prag_lightning.fused.mlp import FusedMLP
 from prag_lightning.fused.norm import FusedRMSNorm
-from prag_lightning.llm import LLM
+from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.stack import LoraWeights
 
 _KINDS = (FusedMLP, FusedRMSNorm, FusedAttention)

@@ -29,7 +29,7 @@ from prag_lightning.lora.adapters import (
     write_adapter,
     write_files,
 )
-from prag_lightning.lora.compact import compress, expand
+from prag_lightning.lora.int4 import compress, expand
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 from prag_lightning.lora.weights_file import Origin
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prag_lightning.benchmarks import TOTAL
+from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json
-from prag_lightning.llm import short_name
+from prag_lightning.inference.results import RESULT_FILE, find_results, method_order, read_scores
+from prag_lightning.llm.loading import short_name
 from prag_lightning.records import Json, answers_from_json
-from prag_lightning.results import RESULT_FILE, find_results, method_order, read_scores
 
 MEND = "Run 'prag test' again, or move this folder away"
 SCORES = ("em", "f1", "prec", "recall")

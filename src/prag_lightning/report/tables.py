@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from prag_lightning.inference.results import MISSING, method_order
 from prag_lightning.report.comparison import Comparison
 from prag_lightning.report.gather import Experiment, Result, labels
 from prag_lightning.report.published import has_published, published_f1
 from prag_lightning.report.spending import Spending
 from prag_lightning.report.statistics import Interval, mean_interval
-from prag_lightning.results import MISSING, method_order
 
 MEANINGS = {
     "method": "How the passages reach the model: vanilla, not at all; icl, in the prompt (standard RAG); prag, as "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from prag_lightning.files import write_text
+from prag_lightning.inference.results import print_results
+from prag_lightning.output_errors import writing
 from prag_lightning.report.gather import Experiment, gather
 from prag_lightning.report.page import html, markdown, sections
 from prag_lightning.report.tables import half_widths
-from prag_lightning.results import print_results
-from prag_lightning.targets import writing
 
 PAGE, MARKDOWN = "report.html", "report.md"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from prag_lightning.corpus import CorpusReader, corpus_facts
+from prag_lightning.data.corpus import CorpusReader, corpus_facts
 from prag_lightning.errors import InputError
 from prag_lightning.files import naming, read_json, write_json
 from prag_lightning.progress import Progress

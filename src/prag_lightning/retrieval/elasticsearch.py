@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from prag_lightning.corpus import CorpusReader, corpus_facts
+from prag_lightning.data.corpus import CorpusReader, corpus_facts
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rank_bm25 import BM25Okapi
 
-from prag_lightning.corpus import read_corpus
+from prag_lightning.data.corpus import read_corpus
 from prag_lightning.errors import InputError
 from prag_lightning.records import Passage
 from prag_lightning.retrieval.base import Hit, Retriever

@@ -12,7 +12,7 @@ from lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from prag_lightning.examples import Example
+from prag_lightning.training.examples import Example
 
 
 class ShuffledBatches(Sampler[list[int]]):

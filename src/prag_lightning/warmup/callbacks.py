@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from prag_lightning.callbacks import PragProgressBar
 from prag_lightning.files import sweep, unfinished
+from prag_lightning.lightning.callbacks import PragProgressBar
 from prag_lightning.progress import Progress
 
 

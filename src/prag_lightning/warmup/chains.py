@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from prag_lightning.answer import generate
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.files import Journal
-from prag_lightning.llm import LLM
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import LLM
 from prag_lightning.metrics import COT_MARK, evaluate
 from prag_lightning.progress import Progress
-from prag_lightning.prompts import PromptTemplates
 from prag_lightning.records import Question
 from prag_lightning.warmup.rows import WarmupRow
 

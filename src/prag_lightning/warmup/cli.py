@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from prag_lightning.lightning_cli import StageCLI
+from prag_lightning.cli.lightning_cli import StageCLI
 
 
 class WarmupCLI(StageCLI):

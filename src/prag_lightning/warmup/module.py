@@ -11,12 +11,12 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.examples import Example, common_prefix
-from prag_lightning.layout import warmup_directory
-from prag_lightning.llm import LLM, load_llm_for, short_name
+from prag_lightning.llm.loading import LLM, load_llm_for, short_name
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
-from prag_lightning.loss import frozen_head_cross_entropy, hidden_and_head
+from prag_lightning.training.examples import Example, common_prefix
+from prag_lightning.training.layout import warmup_directory
+from prag_lightning.training.loss import frozen_head_cross_entropy, hidden_and_head
 
 Batch = tuple[Tensor, Tensor]
 """Ids `[N, T]`, and which tokens after the first are learnt, `[N, T - 1]`; see `collate`."""

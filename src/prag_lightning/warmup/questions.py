@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prag_lightning.benchmarks import TOTAL, Splits, load_questions, question_file
+from prag_lightning.data.benchmarks import TOTAL, Splits, load_questions, question_file
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.metrics import normalize_answer

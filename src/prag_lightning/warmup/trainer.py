@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import Journal, read_json, write_json
-from prag_lightning.llm import load_llm_for
+from prag_lightning.llm.loading import load_llm_for
 from prag_lightning.lora.adapters import is_adapter, lora_config, write_adapter
 from prag_lightning.records import Json
 from prag_lightning.warmup.callbacks import ResumePoint, WarmupProgressBar

@@ -1,0 +1,99 @@
+"""The `prag` command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prag_lightning.errors import PragError, Terminated, explained
+
+_ENDED = {
+    signal.SIGINT: (130, "interrupted. Run the same command again to go on from here."),
+    signal.SIGTERM: (143, str(Terminated())),
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run `prag`; gives 0, 2 for the user's mistake, 1 for a failure, 130 and 143 when interrupted and terminated."""
+    args = sys.argv[1:] if args is None else args
+    received: list[signal.Signals] = []
+    try:
+        with _signals_raise(received), _quiet_threads():
+            _run(args, received)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the rest goes nowhere, or Python would complain when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+            received.append(signal.SIGINT)
+        if received:
+            # Whatever error it has become: libraries turn a signal that comes while they are loaded into others.
+            return _failed(error, *_ENDED[received[0]])
+        if isinstance(error, SystemExit):
+            raise
+        ours = error if isinstance(error, PragError) else explained(error)
+        return _failed(error, ours.exit_code, str(ours))
+    return 0
+
+
+def _run(args: list[str], received: list[signal.Signals]) -> None:
+    if args[:1] in (["corpus"], ["index"], ["data"]):
+        from prag_lightning.commands.data import run_data_command
+
+        run: Callable[[list[str]], None] = run_data_command
+    else:
+        from prag_lightning.cli.stages import run_stage
+
+        run = run_stage
+    if received:
+        raise Terminated
+    run(args)
+
+
+@contextmanager
+def _signals_raise(received: list[signal.Signals]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the command as an error does, so that what is begun is put in order and a line says
+    how to go on; those that came are added to `received`."""
+
+    def end(number: int, _: object) -> None:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, end) for number in _ENDED}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keep tracebacks of threads from the terminal: a writer of logs whose disk is full hands its error on as well."""
+    previous = threading.excepthook
+    if os.environ.get("PRAG_DEBUG") != "1":
+        threading.excepthook = lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
+
+
+def _failed(error: BaseException, exit_code: int, message: str) -> int:
+    if os.environ.get("PRAG_DEBUG") == "1":
+        traceback.print_exception(error)
+    print(f"prag: error: {message}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the `prag` commands do that train nothing."""

@@ -1,0 +1,1 @@
+"""What goes in: benchmark files, corpora, documents, and prompts."""

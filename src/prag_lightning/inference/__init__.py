@@ -1,0 +1,1 @@
+"""Questions into answers, and what is kept of them."""

@@ -1,0 +1,239 @@
+"""Answers to questions with passages, by one of the methods, without Lightning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from prag_lightning.data.prompts import PromptTemplates
+from prag_lightning.errors import InputError, PragError
+from prag_lightning.files import Journal
+from prag_lightning.llm.generation import InferenceMethod, Unanswered, generate_each, uses_adapters, uses_passages
+from prag_lightning.llm.loading import LLM
+from prag_lightning.lora.merge import Merge, merge, merge_all
+from prag_lightning.lora.stack import LoraWeights
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
+from prag_lightning.training.library import AdapterLibrary
+
+Row = dict[str, Json]
+"""What `predict.json` says of a question."""
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Where the adapters of questions come from.
+
+    Args:
+        library: Has those of passages.
+        merge: How those of one question are merged.
+    """
+
+    library: AdapterLibrary
+    merge: Merge = "sum"
+
+    def keys(self, passages: Sequence[AugmentedPassage]) -> list[str]:
+        """The keys of the passages' adapters."""
+        return [self.library.key(passage) for passage in passages]
+
+    def load(
+        self, passages: Sequence[AugmentedPassage], test_id: int | None = None, scores: Sequence[float] = ()
+    ) -> LoraWeights:
+        """The merged adapter of passages.
+
+        Args:
+            passages: Best ranked first.
+            test_id: Of the question whose they are, for messages.
+            scores: Of the passages, if the merge takes them.
+
+        Raises:
+            InputError: naming the passage whose adapter is missing or damaged.
+        """
+        return merge(self._each(passages, test_id), self.merge, scores)
+
+    def load_all(
+        self,
+        questions: Sequence[Sequence[AugmentedPassage]],
+        test_ids: Sequence[int],
+        scores: Sequence[Sequence[float]],
+    ) -> LoraWeights:
+        """The merged adapters of several questions' passages as a stack; see `load`."""
+        loaded = [self._each(passages, test_id) for passages, test_id in zip(questions, test_ids, strict=True)]
+        return merge_all(loaded, self.merge, scores)
+
+    def _each(self, passages: Sequence[AugmentedPassage], test_id: int | None) -> list[LoraWeights]:
+        """The adapters of a question's passages; without any, what they would start from, which changes nothing."""
+        whose = "" if test_id is None else f" of question {test_id}"
+        return [
+            self.library.store.load(key, f"the passage {passage.passage[:60]!r}{whose}")
+            for key, passage in zip(self.keys(passages), passages, strict=True)
+        ] or [self.library.base_weight]
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Answers batches of questions.
+
+    Args:
+        llm: The model.
+        prompts: The templates.
+        method: How passages are used.
+        max_new_tokens: Longest answer.
+        adapters: Needed by `prag` and `combine`.
+        with_cot: Ask for a chain of thought.
+        dataset: Whose worked examples to show.
+        precision: The trainer's, by name: an answer of another precision is another answer.
+    """
+
+    llm: LLM
+    prompts: PromptTemplates
+    method: InferenceMethod
+    max_new_tokens: int
+    adapters: Adapters | None = None
+    with_cot: bool = False
+    dataset: str = ""
+    precision: str = "32-true"
+
+    def answer(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        journal: Journal,
+        encoded: Sequence[Sequence[AugmentedPassage]] | None = None,
+        scores: Sequence[Sequence[float]] = (),
+    ) -> list[Row]:
+        """Rows of `predict.json`, unscored, with the seconds that each took; that of a question which cannot be
+        answered has the reason under `unanswered` in place of these.
+
+        Args:
+            batch: Questions with their passages.
+            journal: Answers that were given before are taken from it, and new ones put into it.
+            encoded: For each question the passages whose adapters are merged; unset means its own.
+            scores: For each question those passages' scores in retrieval, if the merge takes them.
+        """
+        encoded = [record.passages for record in batch] if encoded is None else encoded
+        scores = scores or [()] * len(batch)
+        prompts = [self._prompt(record) for record in batch]
+        keys = [self._key(*decisive) for decisive in zip(prompts, encoded, scores, strict=True)]
+        missing = [i for i, key in enumerate(keys) if journal.get(key) is None]
+        replies: dict[str, str | Unanswered] = {}
+        if missing:
+            started = time.perf_counter()
+            found = self.replies(
+                [batch[i] for i in missing], [encoded[i] for i in missing], [scores[i] for i in missing]
+            )
+            replies = dict(zip((keys[i] for i in missing), found, strict=True))
+            seconds = (time.perf_counter() - started) / len(missing)
+            journal.add(
+                {"key": key, "text": reply, "seconds": seconds}
+                for key, reply in replies.items()
+                if isinstance(reply, str)
+            )
+        return [_row(record, journal.get(key) or replies[key]) for record, key in zip(batch, keys, strict=True)]
+
+    def is_answered(
+        self,
+        record: AugmentedQuestion,
+        journal: Journal,
+        encoded: Sequence[AugmentedPassage],
+        scores: Sequence[float] = (),
+    ) -> bool:
+        """Whether the journal has the answer to a question; for the arguments see `answer`."""
+        return journal.get(self._key(self._prompt(record), encoded, scores)) is not None
+
+    def texts(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+    ) -> list[str]:
+        """The LLM's replies to questions; for the arguments see `answer`.
+
+        Raises:
+            PragError: if one cannot be answered.
+        """
+        texts = []
+        for record, reply in zip(batch, self.replies(batch, encoded, scores), strict=True):
+            if isinstance(reply, Unanswered):
+                raise PragError(f"the question cannot be answered: {reply.reason}", where=record.question.question)
+            texts.append(reply)
+        return texts
+
+    def replies(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+    ) -> list[str | Unanswered]:
+        """As `texts`, but a question that cannot be answered has the reason in place of a reply."""
+        prompts = [self._prompt(record) for record in batch]
+        hopeless = {i: why for i, why in enumerate(map(self._hopeless, prompts, encoded)) if why is not None}
+        able = [i for i in range(len(batch)) if i not in hopeless]
+        if not able:
+            return list(hopeless.values())
+        merged, scaling = None, 1.0
+        if self._adapters is not None:
+            ids = [batch[i].question.test_id for i in able]
+            merged = self._adapters.load_all([encoded[i] for i in able], ids, [scores[i] for i in able])
+            scaling = self._adapters.library.scaling
+        chosen = [cast(list[int], prompts[i]) for i in able]
+        texts = generate_each(self.llm, chosen, self.max_new_tokens, adapters=merged, scaling=scaling)
+        replies: dict[int, str | Unanswered] = {**hopeless, **dict(zip(able, texts, strict=True))}
+        return [replies[i] for i in range(len(batch))]
+
+    def _hopeless(self, prompt: list[int] | Unanswered, passages: Sequence[AugmentedPassage]) -> Unanswered | None:
+        """Why a question cannot be answered: there is no prompt, or there can be no adapter of one of its passages."""
+        if isinstance(prompt, Unanswered):
+            return prompt
+        library = None if self._adapters is None else self._adapters.library
+        for passage in passages if library is not None and library.unencodable else ():
+            assert library is not None
+            key = library.key(passage)
+            if key in library.unencodable and key not in library.store:
+                reason = library.unencodable[key]
+                return Unanswered(f"the passage {passage.passage[:60]!r} could not be encoded: {reason}")
+        return None
+
+    @property
+    def _adapters(self) -> Adapters | None:
+        return self.adapters if uses_adapters(self.method) else None
+
+    def _prompt(self, record: AugmentedQuestion) -> list[int] | Unanswered:
+        passages = [p.passage for p in record.passages] if uses_passages(self.method) else []
+        question = record.question.question
+        try:
+            return self.prompts.question_ids(
+                self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
+            )
+        except InputError as error:
+            return Unanswered(str(error))
+
+    def _key(
+        self, prompt: list[int] | Unanswered, passages: Sequence[AugmentedPassage], scores: Sequence[float]
+    ) -> str:
+        """Of everything that decides an answer."""
+        adapters = self._adapters
+        merged = (
+            []
+            if adapters is None
+            else [adapters.keys(passages), adapters.library.store.adapter_format, adapters.merge, list(scores)]
+        )
+        content = [
+            self.llm.fingerprint,
+            self.precision,
+            self.max_new_tokens,
+            prompt if isinstance(prompt, list) else prompt.reason,
+            merged,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _row(record: AugmentedQuestion, entry: Json | Unanswered) -> Row:
+    question = record.question
+    answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
+    row: Row = {"test_id": question.test_id, "question": question.question, "answer": answer}
+    if isinstance(entry, Unanswered):
+        return {**row, "unanswered": entry.reason}
+    return {**row, "text": entry["text"], "seconds": entry["seconds"]}

@@ -1,0 +1,122 @@
+"""Passages for questions that nobody foresaw: retrieved, augmented and encoded as far as that has not been done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from prag_lightning.augment.base import Augmenter
+from prag_lightning.augment.questions import augment_questions
+from prag_lightning.errors import PragError
+from prag_lightning.progress import Progress
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
+from prag_lightning.retrieval import Hit, Retriever
+from prag_lightning.training.library import AdapterLibrary, Unencoded
+
+
+@dataclass
+class OnDemand:
+    """Finds the passages of questions, and provides what is missing of their adapters.
+
+    Args:
+        retriever: Finds passages.
+        topk: Passages a question.
+        spare: How many more are retrieved, to take the place of those that cannot be augmented.
+        library: Has the adapters, or makes them; `None` where only the passages' texts are used.
+        known: Passages that were augmented before, by their text.
+        make_augmenter: Makes what augments the others; called when the first of them comes.
+        group_tokens: Tokens in a step of passages that are encoded together; see `group_passages`.
+        rank: This process's number, which decides its share of the groups.
+        processes: How many there are.
+        meet: Returns when all processes have called it.
+    """
+
+    retriever: Retriever
+    topk: int
+    spare: int
+    library: AdapterLibrary | None
+    known: dict[str, AugmentedPassage]
+    make_augmenter: Callable[[], Augmenter]
+    group_tokens: Callable[[Sequence[Unencoded]], int]
+    rank: int = 0
+    processes: int = 1
+    meet: Callable[[], object] = lambda: None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """What the last questions' passages took, by kind of work."""
+    hits: dict[str, Hit] = field(default_factory=dict)
+    """What the retriever found last, by text."""
+    encoded: int = 0
+    """How many adapters were made for the last questions."""
+
+    def passages(self, questions: Sequence[Question]) -> list[AugmentedQuestion]:
+        """Each question with its passages, best first; their adapters are in the library, but for those that could not
+        be encoded."""
+        self.seconds, self.encoded = {}, 0
+        with self._timed("retrieve"):
+            depth = self.topk + (self.spare if self.library is not None else 0)
+            found = self.retriever.search([question.question for question in questions], depth)
+        self.hits = {hit.passage.text: hit for hits in found for hit in hits}
+        texts = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
+        if self.library is None:
+            return [
+                AugmentedQuestion(question, tuple(AugmentedPassage(text, "", ()) for text in row))
+                for question, row in zip(questions, texts, strict=True)
+            ]
+        with self._timed("augment"):
+            records = augment_questions(questions, texts, self.topk, self)
+        with self._timed("encode"):
+            self._encode([passage for record in records for passage in record.passages])
+        return [self._with_adapters(record) for record in records]
+
+    def provide(self, texts: Sequence[str]) -> list[AugmentedPassage]:
+        """Passages by their texts, augmented; their adapters are in the library.
+
+        Raises:
+            PragError: naming one that could not be augmented or encoded.
+        """
+        assert self.library is not None
+        written = dict(self.augment(texts))
+        passages = [passage for text in texts if (passage := written[text]) is not None]
+        self._encode(passages)
+        for text in texts:
+            passage = written[text]
+            if passage is None or self.library.key(passage) not in self.library.store:
+                reason = "no QA pairs could be had" if passage is None else self.library.failed.get(text, "")
+                raise PragError(f"a passage has no adapter: {reason}", where=repr(text[:60]))
+        return passages
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        """See `Augmenter`: passages that are known come first."""
+        yield from ((passage, self.known[passage]) for passage in passages if passage in self.known)
+        unknown = [passage for passage in passages if passage not in self.known]
+        if unknown:
+            for passage, augmented in self.make_augmenter().augment(unknown):
+                if augmented is not None:
+                    self.known[passage] = augmented
+                yield passage, augmented
+
+    def _encode(self, passages: Sequence[AugmentedPassage]) -> None:
+        assert self.library is not None
+        missing = self.library.missing(passages)
+        if missing:
+            groups = self.library.groups(missing, self.group_tokens(missing))
+            self.meet()
+            with Progress("encode", len(missing), "passages") as progress:
+                for group in groups[self.rank :: self.processes]:
+                    self.encoded += len(self.library.encode(group))
+                    progress.advance(len(group))
+        self.meet()
+
+    def _with_adapters(self, record: AugmentedQuestion) -> AugmentedQuestion:
+        """A question with those of its passages that could be encoded."""
+        library = self.library
+        assert library is not None
+        return replace(record, passages=tuple(p for p in record.passages if library.key(p) in library.store))
+
+    @contextmanager
+    def _timed(self, work: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[work] = time.perf_counter() - started

@@ -1,0 +1,54 @@
+"""The answers to one split's questions as they come, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prag_lightning.files import Journal
+from prag_lightning.inference.answerer import Row
+from prag_lightning.metrics import AnswerScores, evaluate
+from prag_lightning.records import AugmentedQuestion
+
+
+class SplitAnswers:
+    """What a process has answered of a split.
+
+    Args:
+        directory: Where the results go; the journal of answers stands there too.
+        rank: This process's number.
+        scores: Takes in the answers.
+    """
+
+    def __init__(self, directory: Path, rank: int, scores: AnswerScores) -> None:
+        self.directory, self.scores = directory, scores
+        self.journal = Journal(directory, rank, {"text": str, "seconds": int | float})
+        self.rows: list[Row] = []
+        self.unanswered: dict[int, str] = {}
+        """By the question's `test_id`, why it was not answered."""
+
+    def score(self, rows: Sequence[Row], records: Sequence[AugmentedQuestion]) -> None:
+        """Add answers, scored against the gold answers of their questions."""
+        answered = self.add(rows)
+        records = [record for row, record in zip(rows, records, strict=True) if row in answered]
+        for row, record in zip(answered, records, strict=True):
+            answers = list(record.question.answers)
+            row.update(evaluate(row["text"], answers, self.scores.with_cot, self.scores.answer_extraction))
+            row["passages"] = [passage.passage for passage in record.passages]
+        self.scores.update([row["text"] for row in answered], [list(record.question.answers) for record in records])
+
+    def add(self, rows: Sequence[Row]) -> list[Row]:
+        """Take in rows, and give those that hold an answer."""
+        answered = [row for row in rows if "unanswered" not in row]
+        self.unanswered |= {row["test_id"]: row["unanswered"] for row in rows if "unanswered" in row}
+        self.rows += answered
+        return answered
+
+    def so_far(self) -> dict[str, float]:
+        """The means of this process's scores up to now."""
+        means = (self.scores.sums / self.scores.count.clamp(min=1)).tolist()
+        return dict(zip(self.scores.NAMES, means, strict=True))
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes, when all have come here."""
+        return {name: float(value) for name, value in self.scores.compute().items()}

@@ -1,0 +1,1 @@
+"""Frozen causal language models: names, loading, and generation."""

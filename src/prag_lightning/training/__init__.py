@@ -1,0 +1,1 @@
+"""Passages into adapters: recipes, examples, losses, and the stacked training of groups."""

@@ -1,0 +1,317 @@
+"""Passages into adapters: the method's training, for a whole group of passages at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from prag_lightning.fused import FusedParts
+from prag_lightning.llm.loading import LLM
+from prag_lightning.lora.merge import stack
+from prag_lightning.lora.stack import LoraWeights
+from prag_lightning.training.examples import Example
+from prag_lightning.training.loss import HiddenAndHead, frozen_head_cross_entropy, hidden_and_head
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How an adapter is trained; the defaults are the paper's (section 4.1).
+
+    Args:
+        lora_rank: Rank r of an adapter.
+        lora_alpha: PEFT's alpha: the update is scaled by alpha / r.
+        learning_rate: Of AdamW with PyTorch's betas 0.9 and 0.999, eps 1e-8 and weight decay 0.01.
+        num_train_epochs: How often each example is seen.
+        per_device_train_batch_size: Examples of one passage in a step.
+    """
+
+    lora_rank: int = 2
+    lora_alpha: int = 32
+    learning_rate: float = 3e-4
+    num_train_epochs: int = 1
+    per_device_train_batch_size: int = 1
+
+    @property
+    def scaling(self) -> float:
+        """The factor of an adapter's update."""
+        return self.lora_alpha / self.lora_rank
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps that a passage with so many examples takes."""
+        return self.num_train_epochs * ceil(examples / self.per_device_train_batch_size)
+
+    def step_examples(self, examples: Sequence[Example], step: int) -> Sequence[Example]:
+        """The examples of one passage's step, in fixed order, epoch after epoch; the last of an epoch may have
+        fewer."""
+        size = self.per_device_train_batch_size
+        first = step % ceil(len(examples) / size) * size
+        return examples[first : first + size]
+
+
+@dataclass(frozen=True)
+class PassageExamples:
+    """A passage to be encoded: the key its adapter is stored under, and its training examples, at least one."""
+
+    key: str
+    examples: tuple[Example, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest example."""
+        return max(len(example.input_ids) for example in self.examples)
+
+    @property
+    def count(self) -> int:
+        """How many examples it has."""
+        return len(self.examples)
+
+
+class Groupable(Protocol):
+    """What forming groups needs to know of a passage: see `PassageExamples`."""
+
+    @property
+    def key(self) -> str:
+        """The key of its adapter."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest example."""
+
+    @property
+    def count(self) -> int:
+        """How many examples it has."""
+
+
+P = TypeVar("P", bound=Groupable)
+
+
+@dataclass(frozen=True)
+class EncodedPassage:
+    """An adapter and how its training went.
+
+    Args:
+        key: Of the passage.
+        weights: A `[r, d_in]` and B `[d_out, r]` a module, float32 on the CPU.
+        losses: Mean token loss of each step, in nats.
+    """
+
+    key: str
+    weights: LoraWeights
+    losses: tuple[float, ...]
+
+
+def group_passages(passages: Iterable[P], recipe: TrainingRecipe, group_tokens: int) -> list[list[P]]:
+    """Split passages into groups of like length that are trained together.
+
+    Args:
+        passages: In any order.
+        recipe: Its batch size counts towards a group's tokens.
+        group_tokens: Most tokens, padding included, that a group's step may hold; a longer passage is a group of its
+            own.
+
+    Returns:
+        Groups, the longest passages first, so that a lack of memory shows at once; within one length, most steps
+        first. Where all passages of some of these groups are taken away, the others give the same groups.
+    """
+    ordered = sorted(passages, key=lambda p: (p.longest, recipe.steps(p.count), p.key), reverse=True)
+    groups: list[list[P]] = []
+    capacity = 0
+    for passage in ordered:
+        if not groups or len(groups[-1]) >= capacity:
+            groups.append([])
+            capacity = max(1, group_tokens // (passage.longest * recipe.per_device_train_batch_size))
+        groups[-1].append(passage)
+    return groups
+
+
+class Encoder:
+    """Trains the adapters of groups of passages over one frozen LLM.
+
+    Args:
+        llm: Carries the group's adapters while they are trained.
+        base_weight: The adapter that each passage starts from.
+        recipe: How it is trained.
+    """
+
+    def __init__(self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe) -> None:
+        self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
+        self._hidden_and_head = hidden_and_head(llm)
+        self._fused = FusedParts(llm, base_weight, recipe.scaling)
+
+    @torch.inference_mode(False)
+    def encode(
+        self, group: Sequence[PassageExamples], on_step: Callable[[int, int], None] | None = None
+    ) -> list[EncodedPassage]:
+        """Train one adapter a passage, all at once.
+
+        The loss is the sum of each passage's own mean over its own tokens, so gradients do not mix, and AdamW works
+        element by element: the adapters are those of training one passage after the other. A passage with fewer steps
+        than others leaves the stack when it has finished, so weight decay and momentum no longer touch it.
+
+        Args:
+            group: Passages; see `group_passages`.
+            on_step: Called after each step with the steps done and all steps.
+
+        Returns:
+            In the order of `group`.
+        """
+        order = sorted(range(len(group)), key=lambda i: self.recipe.steps(len(group[i].examples)), reverse=True)
+        passages = [group[i] for i in order]
+        taught = self._teach(passages)
+        weights = stack([self.base_weight] * len(passages))
+        training = _StackTraining(self.llm, weights, self.recipe, taught)
+        steps = [self.recipe.steps(len(passage.examples)) for passage in passages]
+        losses: list[list[float]] = [[] for _ in passages]
+        try:
+            for step in range(steps[0]):
+                active = sum(step < count for count in steps)
+                batch = [self.recipe.step_examples(passage.examples, step) for passage in passages[:active]]
+                with self._fused.used():
+                    step_losses = training.step(batch, self._hidden_and_head)
+                for i, loss in enumerate(step_losses):
+                    losses[i].append(loss)
+                if on_step is not None:
+                    on_step(step + 1, steps[0])
+        finally:
+            self.llm.stack.clear()
+        encoded = [
+            EncodedPassage(passage.key, weights, tuple(losses[i]))
+            for i, (passage, weights) in enumerate(zip(passages, training.adapters(), strict=True))
+        ]
+        return [encoded[order.index(i)] for i in range(len(group))]
+
+    @torch.inference_mode()
+    def _teach(self, passages: Sequence[PassageExamples]) -> dict[Example, Tensor]:
+        """The model's own last hidden states `[n, d]` where it predicts the n tokens that an example is learnt from, of
+        examples with a teacher: the passage in its prompt, no adapter in its weights."""
+        taught: dict[Example, Tensor] = {}
+        waiting = sorted(
+            {example for passage in passages for example in passage.examples if example.teacher_ids},
+            key=lambda example: len(example.teacher_ids),
+        )
+        for start in range(0, len(waiting), len(passages)):
+            batch = waiting[start : start + len(passages)]
+            ids = torch.full((len(batch), len(batch[-1].teacher_ids)), self.llm.pad_id)
+            for row, example in enumerate(batch):
+                ids[row, : len(example.teacher_ids)] = torch.tensor(example.teacher_ids)
+            hidden, _, _ = self._hidden_and_head(ids.to(self.llm.device))
+            for row, example in enumerate(batch):
+                end = len(example.teacher_ids) - 1
+                taught[example] = hidden[row, end - example.learnt : end].clone()
+        return taught
+
+
+class _StackTraining:
+    """The parameters and optimiser state of a group's training.
+
+    Args:
+        llm: Carries the adapters.
+        weights: What they start from, `[G, r, d_in]` and `[G, d_out, r]` a module.
+        recipe: How they are trained.
+        taught: The teacher's hidden states by example, for those that have one.
+    """
+
+    def __init__(
+        self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe, taught: Mapping[Example, Tensor]
+    ) -> None:
+        self.llm, self.recipe, self.taught = llm, recipe, taught
+        self.names = list(weights)
+        self.parameters = [tensor.to(llm.device) for name in self.names for tensor in weights[name]]
+        self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = [torch.tensor(0.0) for _ in self.parameters]
+
+    def step(self, batch: Sequence[Sequence[Example]], hidden_and_head: HiddenAndHead) -> list[float]:
+        """One AdamW step of the first `len(batch)` adapters on their examples; gives each one's mean token loss."""
+        active = len(batch)
+        leaves = [parameter[:active].detach().requires_grad_() for parameter in self.parameters]
+        pairs = zip(leaves[::2], leaves[1::2], strict=True)
+        self.llm.stack.set(dict(zip(self.names, pairs, strict=True)), self.recipe.scaling)
+        rows = max(len(examples) for examples in batch)
+        ids, labels, weights = _tensors(batch, rows, self.llm.pad_id, self.llm.device)
+        with torch.enable_grad():
+            hidden, head, bias = hidden_and_head(ids)
+            learnt = weights > 0
+            total, losses = self._loss(
+                batch, rows, learnt, (hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt])
+            )
+            gradients = torch.autograd.grad(total, leaves)
+        with torch.no_grad():
+            adamw(
+                [parameter[:active] for parameter in self.parameters],
+                list(gradients),
+                [average[:active] for average in self.averages],
+                [square[:active] for square in self.squares],
+                [],
+                self.steps,
+                foreach=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self.recipe.learning_rate,
+                weight_decay=0.01,
+                eps=1e-8,
+                maximize=False,
+            )
+        passage_of_token = torch.arange(active * rows, device=ids.device)[:, None].expand_as(learnt)[learnt] // rows
+        means = torch.zeros(active, device=ids.device).index_add_(0, passage_of_token, losses * weights[learnt])
+        values: list[float] = means.tolist()
+        return values
+
+    def _loss(
+        self, batch: Sequence[Sequence[Example]], rows: int, learnt: Tensor, states: _States
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of token losses, and each token's: against the teacher where an example has one."""
+        hidden, head, bias, labels, weights = states
+        examples = [example for group in batch for example in (*group, *[None] * (rows - len(group)))]
+        teacher = [self.taught[example] for example in examples if example is not None and example in self.taught]
+        if not teacher:
+            return frozen_head_cross_entropy(hidden, head, bias, labels, weights)
+        has_teacher = torch.tensor([example in self.taught for example in examples], device=learnt.device)
+        by_teacher = has_teacher[:, None].expand_as(learnt)[learnt]
+        losses = torch.empty(len(labels), device=hidden.device)
+        totals = []
+        for chosen, against in ((by_teacher, torch.cat(teacher)), (~by_teacher, None)):
+            if chosen.any():
+                total, losses[chosen] = frozen_head_cross_entropy(
+                    hidden[chosen], head, bias, labels[chosen], weights[chosen], against
+                )
+                totals.append(total)
+        return torch.stack(totals).sum(), losses
+
+    def adapters(self) -> Iterator[LoraWeights]:
+        """Each passage's adapter, on the CPU."""
+        on_cpu = [parameter.float().cpu() for parameter in self.parameters]
+        for i in range(on_cpu[0].shape[0]):
+            pairs = zip(on_cpu[::2], on_cpu[1::2], strict=True)
+            yield {name: (a[i].clone(), b[i].clone()) for name, (a, b) in zip(self.names, pairs, strict=True)}
+
+
+def _tensors(
+    batch: Sequence[Sequence[Example]], rows: int, pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded ids `[G * rows, T]`, and the labels and loss weights of the tokens after the first, `[G * rows, T
+    - 1]`.
+
+    A passage's weights sum to 1. Padding needs no attention mask: it stands right of all that is read.
+    """
+    longest = max(len(example.input_ids) for examples in batch for example in examples)
+    ids = torch.full((len(batch) * rows, longest), pad_id)
+    weights = torch.zeros(len(batch) * rows, longest - 1)
+    for g, examples in enumerate(batch):
+        learnt = sum(example.learnt for example in examples)
+        for row, example in enumerate(examples, start=g * rows):
+            ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+            weights[row, example.loss_from - 1 : len(example.input_ids) - 1] = 1.0 / learnt
+    ids = ids.to(device)
+    return ids, ids[:, 1:], weights.to(device)
+
+
+_States = tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]
+"""Hidden states `[M, d]` of the tokens that are learnt, head, bias, and their labels and loss weights `[M]`."""

@@ -1,0 +1,184 @@
+"""Which training examples a passage gives, and which of their tokens are to be learnt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+from typing import Literal, get_args
+
+from transformers import PreTrainedTokenizerBase
+
+from prag_lightning.data.prompts import LONGEST_TEXT, PromptTemplates
+from prag_lightning.errors import InputError
+from prag_lightning.records import AugmentedPassage, QAPair
+from prag_lightning.training.locality import Renamer
+
+Objective = Literal["published", "answer", "closed_book", "distill"]
+"""`published`: most examples show the passage, the loss is over all tokens (paper section 3.2.2).
+`answer`: the same examples, loss over the answer's tokens. `closed_book`: each QA pair once, without the passage,
+loss over the answer's. `distill`: the examples of `closed_book`, but over the answer's tokens the model is to
+predict what it predicts itself, without an adapter, when the passage is in the prompt (KL divergence)."""
+
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+Statement = Literal["none", "passage", "rewrite"]
+STATEMENTS: tuple[str, ...] = get_args(Statement)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example.
+
+    Args:
+        input_ids: Prompt and answer.
+        loss_from: The first position that is to be predicted; the loss is over it and all that follow.
+        teacher_ids: Prompt and answer as the teacher sees them: they end in the same tokens. Empty without a teacher.
+    """
+
+    input_ids: tuple[int, ...]
+    loss_from: int = 1
+    teacher_ids: tuple[int, ...] = ()
+
+    @property
+    def learnt(self) -> int:
+        """How many tokens are to be predicted."""
+        return len(self.input_ids) - self.loss_from
+
+
+@dataclass(frozen=True)
+class ExampleBuilder:
+    """Turns augmented passages into training examples.
+
+    Args:
+        prompts: The templates.
+        tokenizer: The model's.
+        with_cot: Ask for a chain of thought: `full_answer` is learnt, and the dataset's worked examples stand in the
+            prompt.
+        dataset: Whose worked examples to show.
+        block_size: Examples are cut at this many tokens.
+        objective: See `Objective`.
+        statement: Adds an example that states the passage or its rewrite, for facts that no QA pair asks for.
+        locality: Adds so many examples a QA pair in which the question is about something else, and the model is to
+            predict what it predicts without an adapter (KL divergence): an adapter then leaves other things, and other
+            adapters beside it, alone.
+        distill_samples: How many continuations the model itself writes of each question of `distill`, to be matched
+            like the answer; see `self_distillation`, which writes them first.
+
+    Raises:
+        InputError: if continuations are wanted for an objective without a teacher.
+    """
+
+    prompts: PromptTemplates
+    tokenizer: PreTrainedTokenizerBase
+    with_cot: bool = False
+    dataset: str = ""
+    block_size: int = 3000
+    objective: Objective = "published"
+    statement: Statement = "none"
+    locality: int = 0
+    distill_samples: int = 0
+
+    def __post_init__(self) -> None:
+        if self.distill_samples and self.objective != "distill":
+            raise InputError(
+                f"distill_samples is {self.distill_samples}, and objective {self.objective!r} has no teacher",
+                where="model.distill_samples",
+                mend="Give 0, or take model.objective distill",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all that decides the examples of a passage: those of another builder train other adapters."""
+        kind = "cot" if self.with_cot else "direct"
+        templates = [self.prompts.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
+        fewshot = self.prompts.fewshot_text(self.dataset) if self.with_cot else ""
+        content = [templates, fewshot, self.tokenizer.chat_template, self.block_size, self.objective]
+        content += [self.statement] if self.statement != "none" else []
+        content += [{"locality": self.locality}] if self.locality else []
+        content += [{"distill_samples": self.distill_samples}] if self.distill_samples else []
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def build(self, augmented: AugmentedPassage) -> list[Example]:
+        """The examples of one passage, in the order they are trained.
+
+        Of m QA pairs the first ceil(m/2) are put twice, with the passage and with the rewrite, the others once and
+        without either, so three pairs give five examples; `closed_book` and `distill` put each once
+        and without. Examples of `locality` follow the last that asks the same question; the statement comes last.
+
+        Raises:
+            InputError: if cutting at `block_size` leaves an example with nothing to learn.
+        """
+        sources: Sequence[tuple[int, Sequence[str]]]
+        if self.objective in ("closed_book", "distill"):
+            sources = [(i, ()) for i in range(len(augmented.qa))]
+        else:
+            twice = ceil(len(augmented.qa) / 2)
+            shown = [(i, (text,)) for i in range(twice) for text in (augmented.passage, augmented.rewrite)]
+            sources = [*shown, *((i, ()) for i in range(twice, len(augmented.qa)))]
+        last = {augmented.qa[i].question: place for place, (i, _) in enumerate(sources)}
+        examples = []
+        for place, (i, passages) in enumerate(sources):
+            examples.append(self._example(augmented, augmented.qa[i], passages))
+            if place == last[augmented.qa[i].question]:
+                examples += self._other_things(augmented, augmented.qa[i].question)
+        if self.statement != "none":
+            text = augmented.passage if self.statement == "passage" else augmented.rewrite
+            ids: list[int] = self.tokenizer(text[:LONGEST_TEXT])["input_ids"]
+            examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
+        return examples
+
+    def _other_things(self, augmented: AugmentedPassage, question: str) -> list[Example]:
+        pair = next(pair for pair in augmented.qa if pair.question == question)
+        renamed = (self._renamer.rename(pair, augmented.passage, number) for number in range(self.locality))
+        of_answers = replace(self, objective="answer", locality=0, distill_samples=0)
+        asked = [of_answers._example(augmented, other, ()) for other in renamed if other is not None]
+        return [replace(example, teacher_ids=example.input_ids) for example in asked]
+
+    @cached_property
+    def _renamer(self) -> Renamer:
+        return Renamer(self.tokenizer)
+
+    def _example(self, augmented: AugmentedPassage, pair: QAPair, passages: Sequence[str]) -> Example:
+        answer = pair.full_answer if self.with_cot else pair.answer
+        ids = self._ids(pair.question, passages, answer)
+        loss_from = 1
+        if self.objective != "published":
+            loss_from = max(1, common_prefix(ids, self._ids(pair.question, passages, None)))
+        teacher: tuple[int, ...] = ()
+        if self.objective == "distill" and len(ids) <= self.block_size:
+            teacher = tuple(self._ids(pair.question, (augmented.passage,), answer))
+            if len(teacher) > self.block_size:
+                raise InputError(
+                    f"the teacher's prompt of {len(teacher)} tokens is longer than block_size {self.block_size}",
+                    where=f"passage {augmented.passage[:60]!r}, question {pair.question[:60]!r}",
+                    mend="Raise model.block_size, or shorten the passage",
+                )
+        example = Example(tuple(ids[: self.block_size]), loss_from, teacher)
+        if len(example.input_ids) <= loss_from:
+            raise InputError(
+                f"a prompt of {len(ids)} tokens has no token to learn from within block_size {self.block_size}",
+                where=f"passage {augmented.passage[:60]!r}, question {pair.question[:60]!r}",
+                mend="Raise model.block_size",
+            )
+        return example
+
+    def _ids(self, question: str, passages: Sequence[str], answer: str | None) -> list[int]:
+        return self.prompts.question_ids(
+            self.tokenizer, question, passages, answer=answer, with_cot=self.with_cot, dataset=self.dataset
+        )
+
+
+def objective_name(objective: str, statement: str = "none", locality: int = 0, distill_samples: int = 0) -> str:
+    """All that decides what adapters are trained on, as it stands in paths: `distill+rewrite+locality=1+samples=2`."""
+    parts = [objective, *([statement] if statement != "none" else [])]
+    parts += [f"locality={locality}"] if locality else []
+    parts += [f"samples={distill_samples}"] if distill_samples else []
+    return "+".join(parts)
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

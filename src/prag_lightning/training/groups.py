@@ -1,0 +1,82 @@
+"""How many tokens a group's step may hold: as many as memory takes and speed gains by."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import replace
+
+import psutil
+import torch
+
+from prag_lightning.training.encoder import Encoder, PassageExamples
+
+SMALLEST = 1024
+"""Tokens of the first group that is tried."""
+WORTH_DOUBLING = 1.05
+"""How many times faster twice as large a group must be."""
+_SHARE_OF_MEMORY = 0.8
+
+
+def fitting_group_tokens(encoder: Encoder, passage: PassageExamples) -> int:
+    """Double a group until it gains less than 5 per cent in speed, or the next would not fit into memory.
+
+    Args:
+        encoder: Its recipe decides how much of a passage is in a step.
+        passage: Of the longest; the groups that are tried consist of copies of it.
+
+    Returns:
+        Tokens, padding included; at least `SMALLEST`, whether they fit or not.
+    """
+    size = encoder.recipe.per_device_train_batch_size
+    one_step = Encoder(encoder.llm, encoder.base_weight, replace(encoder.recipe, num_train_epochs=1))
+    passage = PassageExamples(passage.key, passage.examples[:size])
+    one_step.encode([passage])
+    best, rate, tokens = SMALLEST, 0.0, SMALLEST
+    while True:
+        copies = max(1, tokens // (passage.longest * size))
+        memory = _Memory(encoder.llm.device)
+        started = time.perf_counter()
+        try:
+            one_step.encode([passage] * copies)
+        except torch.OutOfMemoryError:
+            return best
+        faster = copies * passage.longest * size / (time.perf_counter() - started)
+        if faster < WORTH_DOUBLING * rate:
+            return best
+        best, rate = tokens, max(rate, faster)
+        if not memory.holds_twice():
+            return best
+        tokens *= 2
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person knows it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+class _Memory:
+    """What a piece of work takes of memory, in bytes, from now on.
+
+    Args:
+        device: Whose memory.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+        else:
+            self.before = psutil.Process().memory_info().rss
+
+    def holds_twice(self) -> bool:
+        """Whether there is room for as much again on top of twice what the work took."""
+        if self.device.type == "cuda":
+            taken = torch.cuda.max_memory_allocated(self.device) - self.before
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return 2 * taken < _SHARE_OF_MEMORY * (free + torch.cuda.memory_reserved(self.device) - self.before)
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return 2 * (peak - self.before) < _SHARE_OF_MEMORY * psutil.virtual_memory().available
