@@ -16,7 +16,7 @@ from benchmarks import baselines
 from benchmarks.subjects import PROMPTS, RECIPE, TINY, as_examples, some_passages
 from benchmarks.timing import PRODUCTS, Timer, alternate, product, product_rate
 from prag_lightning.augment import AugmentSettings, Failures, LLMAugmenter
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, read_adapter, write_adapter

@@ -60,17 +60,17 @@ def train(
             ids = torch.zeros(len(batch), longest, dtype=torch.long)
             mask = torch.zeros_like(ids)
             labels = torch.full_like(ids, -100)
-            for row, (tokens, loss_from) in enumerate(batch):
+            for row, (tokens, first_target) in enumerate(batch):
                 ids[row, : len(tokens)] = torch.tensor(tokens)
                 mask[row, : len(tokens)] = 1
-                labels[row, loss_from : len(tokens)] = torch.tensor(tokens[loss_from:])
+                labels[row, first_target : len(tokens)] = torch.tensor(tokens[first_target:])
             device = peft_model.device
             optimizer.zero_grad()
             output = peft_model(input_ids=ids.to(device), attention_mask=mask.to(device), labels=labels.to(device))
             loss = output.loss
             if any(seen := teachers[start : start + batch_size]):
-                learnt = sum(len(tokens) - loss_from for tokens, loss_from in batch)
-                loss = sum(map(partial(_row_loss, peft_model), output.logits, batch, seen)) / learnt
+                num_target_tokens = sum(len(tokens) - first_target for tokens, first_target in batch)
+                loss = sum(map(partial(_row_loss, peft_model), output.logits, batch, seen)) / num_target_tokens
             loss.backward()
             optimizer.step()
     tensors = {
@@ -87,10 +87,10 @@ def _row_loss(
 ) -> torch.Tensor:
     """The sum over an example's tokens of KL(teacher || student), which both predict from what comes before, or
     without a teacher of their cross-entropy."""
-    tokens, loss_from = example
-    got = logits[loss_from - 1 : len(tokens) - 1].log_softmax(-1)
+    tokens, first_target = example
+    got = logits[first_target - 1 : len(tokens) - 1].log_softmax(-1)
     if not teacher_ids:
-        return torch.nn.functional.nll_loss(got, torch.tensor(tokens[loss_from:]), reduction="sum")
+        return torch.nn.functional.nll_loss(got, torch.tensor(tokens[first_target:]), reduction="sum")
     with torch.no_grad(), peft_model.disable_adapter():
         wanted = peft_model(input_ids=torch.tensor([list(teacher_ids)])).logits[0, -len(got) - 1 : -1]
     return torch.nn.functional.kl_div(got, wanted.log_softmax(-1), log_target=True, reduction="sum")

@@ -22,8 +22,9 @@ from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import read_adapter
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import AugmentedPassage
-from prag_lightning.training.encoder import Encoder, PassageExamples, group_passages
+from prag_lightning.training.encoder import Encoder, PassageExamples
 from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.groups import group_passages
 from prag_lightning.training.layout import Layout
 from prag_lightning.training.library import AdapterLibrary
 
@@ -42,7 +43,7 @@ def encode(folder: Path, size: str, rounds: int) -> list[dict[str, Any]]:
     llms = {dtype: load_llm(str(folder), dtype=dtype) for dtype in precisions()}
     passages = as_examples(llms[torch.float32], some_passages(200))
     (group, *_) = group_passages(passages, RECIPE, GROUP_TOKENS[size])
-    examples = [(example.input_ids, example.loss_from) for example in passages[0].examples]
+    examples = [(example.input_ids, example.first_target) for example in passages[0].examples]
     encoders = {
         dtype: Encoder(llm, read_adapter(base, llm.stack, RECIPE.lora_rank, RECIPE.lora_alpha), RECIPE)
         for dtype, llm in llms.items()
@@ -105,7 +106,7 @@ def exactness(folder: Path, size: str) -> dict[str, Any]:
 
 def plainly_trained(model: PreTrainedModel, base: Path, passage: PassageExamples) -> LoraWeights:
     """A passage's adapter by plain PEFT."""
-    tensors = baselines.train(model, base, [(example.input_ids, example.loss_from) for example in passage.examples])
+    tensors = baselines.train(model, base, [(example.input_ids, example.first_target) for example in passage.examples])
     names = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in tensors}
     a, b = (f"base_model.model.{{}}.lora_{letter}.weight" for letter in "AB")
     return {name: (tensors[a.format(name)], tensors[b.format(name)]) for name in names}

@@ -21,7 +21,8 @@ from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import read_adapter
 from prag_lightning.lora.merge import merge_all
-from prag_lightning.training.encoder import Encoder, group_passages
+from prag_lightning.training.encoder import Encoder
+from prag_lightning.training.groups import group_passages
 
 BATCH, ROWS = 16, 12
 

@@ -27,14 +27,15 @@ from benchmarks.timing import machine
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from killing import STAGES, command, differences, kill_often, run
-from prag_lightning.files import Journal, write_json, write_text
+from prag_lightning.files import write_json, write_text
 from prag_lightning.inference.answerer import Adapters, Answerer
+from prag_lightning.journal import Journal
 from prag_lightning.llm.loading import load_llm
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
-from prag_lightning.training.encoder import TrainingRecipe
 from prag_lightning.training.examples import ExampleBuilder
 from prag_lightning.training.layout import Layout
 from prag_lightning.training.library import AdapterLibrary
+from prag_lightning.training.recipe import TrainingRecipe
 from tools.prag_tiny.world import World
 
 HERE = Path(__file__).parent

@@ -12,8 +12,9 @@ from benchmarks import baselines
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.llm.loading import LLM
 from prag_lightning.records import AugmentedPassage
-from prag_lightning.training.encoder import PassageExamples, TrainingRecipe
+from prag_lightning.training.encoder import PassageExamples
 from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.recipe import TrainingRecipe
 from tools.prag_tiny.world import World
 
 HERE = Path(__file__).parent

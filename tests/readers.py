@@ -25,7 +25,7 @@ from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.corpus import read_corpus
 from prag_lightning.data.documents import cut, read_documents
 from prag_lightning.data.prompts import PromptTemplates
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.lightning.datamodule import read_records
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,

@@ -22,7 +22,7 @@ from prag_lightning.augment import (
 )
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.records import AugmentedPassage, QAPair, Question
 from tiny_llm import save_random_llm

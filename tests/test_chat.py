@@ -12,7 +12,7 @@ from prag_lightning.augment import AugmentSettings, ChatAugmenter, ChatSettings,
 from prag_lightning.cli.entry import main
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 
 PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")
 PASSAGES = [f"passage {i}" for i in range(6)]

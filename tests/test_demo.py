@@ -15,7 +15,7 @@ from prag_lightning.cli.entry import main
 from prag_lightning.costs import read_costs
 from prag_lightning.data.corpus import CorpusReader
 from prag_lightning.data.prompts import PromptTemplates
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import read_adapter

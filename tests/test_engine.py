@@ -17,9 +17,11 @@ from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapt
 from prag_lightning.lora.int4 import compress, expand
 from prag_lightning.lora.merge import MERGES, TIES_DENSITY, merge, merge_all, stack
 from prag_lightning.records import AugmentedPassage, QAPair
-from prag_lightning.training.encoder import Encoder, PassageExamples, TrainingRecipe, group_passages
+from prag_lightning.training.encoder import Encoder, PassageExamples
 from prag_lightning.training.examples import Example, ExampleBuilder
-from prag_lightning.training.self_distillation import with_continuations
+from prag_lightning.training.groups import group_passages
+from prag_lightning.training.recipe import TrainingRecipe
+from prag_lightning.training.self_distillation import with_self_distillation
 from tiny_llm import save_random_llm
 
 RANK, ALPHA = 2, 32
@@ -60,11 +62,11 @@ PASSAGES = [passage(seed, pairs) for seed, pairs in enumerate([3, 1, 2, 5, 3, 4,
 
 
 def as_plain(examples: tuple[Example, ...]) -> list[tuple[tuple[int, ...], int]]:
-    return [(example.input_ids, example.loss_from) for example in examples]
+    return [(example.input_ids, example.first_target) for example in examples]
 
 
 @pytest.mark.parametrize(
-    ("objective", "statement", "locality", "samples", "with_cot", "batch_size", "epochs"),
+    ("objective", "include_text", "locality", "samples", "with_cot", "batch_size", "epochs"),
     [
         ("published", "none", 0, 0, False, 1, 1),
         ("published", "none", 0, 0, False, 2, 2),
@@ -80,7 +82,7 @@ def as_plain(examples: tuple[Example, ...]) -> list[tuple[tuple[int, ...], int]]
     ],
 )
 def test_adapters_equal_plain_peft(
-    llm, folder, base_weight, objective, statement, locality, samples, with_cot, batch_size, epochs
+    llm, folder, base_weight, objective, include_text, locality, samples, with_cot, batch_size, epochs
 ):
     builder = ExampleBuilder(
         PROMPTS,
@@ -88,11 +90,11 @@ def test_adapters_equal_plain_peft(
         with_cot=with_cot,
         dataset="demo",
         objective=objective,
-        statement=statement,
+        include_text=include_text,
         locality=locality,
         distill_samples=samples,
     )
-    continued = with_continuations(llm, builder, PASSAGES)
+    continued = with_self_distillation(llm, builder, PASSAGES)
     passages = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(continued)]
     recipe = TrainingRecipe(RANK, ALPHA, 3e-4, epochs, batch_size)
     start = read_adapter(base_weight, llm.stack, RANK, ALPHA)

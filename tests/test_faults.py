@@ -16,7 +16,7 @@ from safetensors.torch import load, load_file, save_file
 
 from killing import command, differences, run, start
 from prag_lightning.cli.entry import main
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.lora.store import AdapterStore
 from test_cli import EXPERIMENT, RECORDS, config, edit, model_folder, prag  # noqa: F401
 

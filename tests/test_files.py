@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import Journal, read_json, safe_name, write_json
+from prag_lightning.files import read_json, safe_name, write_json
+from prag_lightning.journal import Journal
 
 
 def test_journal_gives_back_what_was_added(tmp_path):

@@ -19,8 +19,9 @@ from transformers import (
 from prag_lightning.fused import FusedParts, attention, pieces
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import random_adapter
-from prag_lightning.training.encoder import Encoder, PassageExamples, TrainingRecipe
+from prag_lightning.training.encoder import Encoder, PassageExamples
 from prag_lightning.training.examples import Example
+from prag_lightning.training.recipe import TrainingRecipe
 from tiny_llm import save_random_llm
 
 RECIPE = TrainingRecipe(per_device_train_batch_size=2)

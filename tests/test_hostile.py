@@ -179,7 +179,7 @@ def test_a_signal_counts_whatever_a_library_makes_of_it(monkeypatch, capsys, num
 
 
 def test_messages_fit_a_terminal():
-    message = str(InputError("x" * 10**7, where="a\nb\x1b[2J\ud800", mend="Mend it"))
+    message = str(InputError("x" * 10**7, where="a\nb\x1b[2J\ud800", hint="Mend it"))
     assert len(message) < 2000
     assert message.endswith(r"x (a b\x1b[2J\ud800). Mend it.")
     assert isinstance(explained(KeyError("a")), PragError)

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import PragError
-from prag_lightning.files import unfinished, write_text
+from prag_lightning.files import temp_path, write_text
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.store import AdapterStore
 from prag_lightning.records import AugmentedPassage, QAPair
-from prag_lightning.training.encoder import Encoder, TrainingRecipe, group_passages
+from prag_lightning.training.encoder import Encoder
 from prag_lightning.training.examples import ExampleBuilder
+from prag_lightning.training.groups import group_passages
 from prag_lightning.training.layout import Layout
 from prag_lightning.training.library import AdapterLibrary
+from prag_lightning.training.recipe import TrainingRecipe
 from tiny_llm import save_random_llm
 
 PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")
@@ -99,7 +101,7 @@ def test_what_dead_processes_left_unfinished_is_swept_and_what_living_ones_write
     library = open_library(llm, tmp_path)
     folder = library.store.root / "adapters"
     folder.mkdir(parents=True)
-    mine = unfinished(folder / "group")
+    mine = temp_path(folder / "group")
     mine.mkdir()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -146,9 +148,9 @@ def test_a_passage_whose_training_diverges_is_left_out_and_named(llm, tmp_path):
 def test_a_passage_without_room_to_learn_is_left_out_and_the_others_are_not(llm, tmp_path):
     library = open_library(llm, tmp_path)
     question = " ".join(["word"] * 4000)
-    hopeless = AugmentedPassage("endless", "endless", (QAPair(question, "a", "It is a."),))
+    unanswerable = AugmentedPassage("endless", "endless", (QAPair(question, "a", "It is a."),))
     object.__setattr__(library.builder, "objective", "answer")
-    assert len(library.missing([*PASSAGES, hopeless])) == 5
+    assert len(library.missing([*PASSAGES, unanswerable])) == 5
     assert "block_size" in library.failed["endless"]
 
 

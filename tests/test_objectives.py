@@ -23,7 +23,7 @@ from prag_lightning.records import AugmentedPassage, QAPair
 from prag_lightning.retrieval import RankBM25Retriever
 from prag_lightning.training.examples import ExampleBuilder
 from prag_lightning.training.locality import Renamer
-from prag_lightning.training.self_distillation import TEMPERATURE, TOP_K, seed, with_continuations
+from prag_lightning.training.self_distillation import TEMPERATURE, TOP_K, seed, with_self_distillation
 from tiny_llm import save_random_llm
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def adapters(root: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 def test_continuations_are_what_the_model_says_alone_with_the_passage(llm, folder):
     builder = ExampleBuilder(PROMPTS, llm.tokenizer, objective="distill", distill_samples=2)
-    together = with_continuations(llm, builder, PASSAGES)
+    together = with_self_distillation(llm, builder, PASSAGES)
     texts = set()
     for passage, continued in zip(PASSAGES, together, strict=True):
         assert continued.qa[::3] == passage.qa
@@ -149,15 +149,15 @@ def test_continuations_need_a_teacher(config, capsys):
 
 
 def test_other_things_are_asked_about_and_are_to_be_answered_as_before(llm):
-    plain = ExampleBuilder(PROMPTS, llm.tokenizer, objective="closed_book", statement="rewrite")
-    builder = ExampleBuilder(PROMPTS, llm.tokenizer, objective="closed_book", statement="rewrite", locality=2)
+    plain = ExampleBuilder(PROMPTS, llm.tokenizer, objective="closed_book", include_text="rewrite")
+    builder = ExampleBuilder(PROMPTS, llm.tokenizer, objective="closed_book", include_text="rewrite", locality=2)
     examples, own = builder.build(PASSAGES[0]), plain.build(PASSAGES[0])
     assert [examples[0], examples[3], examples[6]] == own
     for place in (1, 2, 4, 5):
         other, asked = examples[place], examples[place - (place % 3)]
         assert other.teacher_ids == other.input_ids
-        assert other.input_ids[: other.loss_from] != asked.input_ids[: asked.loss_from]
-        assert other.input_ids[other.loss_from :] == asked.input_ids[asked.loss_from :]
+        assert other.input_ids[: other.first_target] != asked.input_ids[: asked.first_target]
+        assert other.input_ids[other.first_target :] == asked.input_ids[asked.first_target :]
     assert examples[1] != examples[2]
     assert builder.build(PASSAGES[0]) == examples
     nothing = AugmentedPassage("Nobody", "Nobody", (QAPair("What is it?", "a", "It is a."),))
@@ -205,7 +205,11 @@ def test_locality_has_a_recipe_of_its_own(config, capsys):
 
 
 def test_adapters_of_another_objective_are_not_taken_even_in_their_place(config, capsys):
-    ways = [{"objective": "closed_book"}, {"objective": "answer"}, {"objective": "closed_book", "statement": "passage"}]
+    ways = [
+        {"objective": "closed_book"},
+        {"objective": "answer"},
+        {"objective": "closed_book", "include_text": "passage"},
+    ]
     places = [recipe("closed_book"), recipe("answer"), recipe("closed_book+passage")]
     kept = []
     for way, place in zip(ways, places, strict=True):

@@ -27,8 +27,8 @@ from prag_lightning.lora.merge import MERGES, Merge, merge, stack
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import AugmentedPassage, Passage
 from prag_lightning.retrieval import RankBM25Retriever
-from prag_lightning.training.encoder import TrainingRecipe
-from prag_lightning.training.examples import ExampleBuilder, Objective, Statement, objective_name
+from prag_lightning.training.examples import ExampleBuilder, IncludeText, Objective, objective_name
+from prag_lightning.training.recipe import TrainingRecipe
 from tools.prag_tiny.evaluation import RECIPE, Asked, Evaluation, Scored
 from tools.prag_tiny.training import known_entities, read_record
 from tools.prag_tiny.world import Entity, World
@@ -49,7 +49,7 @@ class Way:
     """A way to train adapters."""
 
     objective: Objective
-    statement: Statement = "none"
+    include_text: IncludeText = "none"
     locality: int = 0
     distill_samples: int = 0
     recipe: TrainingRecipe = RECIPE
@@ -57,7 +57,7 @@ class Way:
     @property
     def name(self) -> str:
         """As paths and tables call it."""
-        name = objective_name(self.objective, self.statement, self.locality, self.distill_samples)
+        name = objective_name(self.objective, self.include_text, self.locality, self.distill_samples)
         return f"{name}, the paper's recipe" if self.recipe == TrainingRecipe() else name
 
 
@@ -142,7 +142,7 @@ class Trial:
             self.prompts,
             self.llm.tokenizer,
             objective=way.objective,
-            statement=way.statement,
+            include_text=way.include_text,
             locality=way.locality,
             distill_samples=way.distill_samples,
         )

@@ -47,7 +47,7 @@ class Task:
     recipes: dict[str, tuple[str, ...]]
 
 
-PUBLISHED = ("--model.objective=published", "--model.statement=none", "--model.num_train_epochs=8")
+PUBLISHED = ("--model.objective=published", "--model.include_text=none", "--model.num_train_epochs=8")
 TASKS = (
     Task(
         "single questions, one passage",

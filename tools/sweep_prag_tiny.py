@@ -13,11 +13,11 @@ from pathlib import Path
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.files import write_text
 from prag_lightning.llm.loading import load_llm
-from prag_lightning.training.encoder import TrainingRecipe
-from prag_lightning.training.examples import Objective, Statement
+from prag_lightning.training.examples import IncludeText, Objective
+from prag_lightning.training.recipe import TrainingRecipe
 from tools.prag_tiny.evaluation import Evaluation
 
-_Way = tuple[Objective, Statement, TrainingRecipe]
+_Way = tuple[Objective, IncludeText, TrainingRecipe]
 _PUBLISHED: list[_Way] = [
     ("published", "none", TrainingRecipe()),
     ("published", "none", TrainingRecipe(learning_rate=3e-3, num_train_epochs=4)),
@@ -25,7 +25,7 @@ _PUBLISHED: list[_Way] = [
     ("answer", "none", TrainingRecipe(8, 16, 3e-3, 4)),
 ]
 _RANKS, _LEARNING_RATES, _EPOCHS = (2, 8), (1e-3, 3e-3, 1e-2), (4, 8)
-_STATEMENTS: tuple[Statement, ...] = ("none", "rewrite")
+_STATEMENTS: tuple[IncludeText, ...] = ("none", "rewrite")
 _ALPHA_PER_RANK = 2
 
 _HEAD = """\
@@ -53,16 +53,16 @@ def main() -> None:
     llm = load_llm(options.model)
     prompts = PromptTemplates.load("configs/prompts/default.yaml")
     grid: list[_Way] = [
-        ("closed_book", statement, TrainingRecipe(rank, _ALPHA_PER_RANK * rank, rate, epochs))
-        for statement, rank, rate, epochs in product(_STATEMENTS, _RANKS, _LEARNING_RATES, _EPOCHS)
+        ("closed_book", include_text, TrainingRecipe(rank, _ALPHA_PER_RANK * rank, rate, epochs))
+        for include_text, rank, rate, epochs in product(_STATEMENTS, _RANKS, _LEARNING_RATES, _EPOCHS)
     ]
     command = "python -m tools.sweep_prag_tiny"
     table = _HEAD.format(entities=options.entities, facts=3 * options.entities, command=command)
-    for objective, statement, recipe in [*_PUBLISHED, *grid]:
+    for objective, include_text, recipe in [*_PUBLISHED, *grid]:
         evaluation = Evaluation(llm, prompts, [], options.entities, seed=1)
-        encoded = evaluation.encode(recipe, objective, statement)
+        encoded = evaluation.encode(recipe, objective, include_text)
         shares = [result.share for result in evaluation.adapters(encoded)]
-        cells: list[object] = [objective, statement, recipe.lora_rank, recipe.lora_alpha]
+        cells: list[object] = [objective, include_text, recipe.lora_rank, recipe.lora_alpha]
         cells += [f"{recipe.learning_rate:g}", recipe.num_train_epochs]
         cells += [f"{100 * share:.0f}" for share in shares] + [f"{1000 * encoded.seconds:.0f}"]
         table += f"| {' | '.join(map(str, cells))} |\n"

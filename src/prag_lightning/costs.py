@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 
-from prag_lightning.files import naming
+from prag_lightning.files import path_in_errors
 
 COSTS_FILE = "costs.jsonl"
 
@@ -53,7 +53,7 @@ def record_cost(directory: Path, cost: Cost) -> None:
     line = json.dumps({**asdict(cost), "seconds": round(cost.seconds, 4), "finished_at": now}) + "\n"
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / COSTS_FILE
-    with naming(path), path.open("a+b", buffering=0) as file:
+    with path_in_errors(path), path.open("a+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else "\n" + line

@@ -1,11 +1,14 @@
-"""The one family of errors: each says what is wrong, where, and what mends it."""
+"""The one family of errors: each says what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _GO_ON = "run the same command again: what is finished is kept"
-_MENDS = {
+_HINTS = {
     errno.ENOSPC: f"Make room on the disk and {_GO_ON}",
     errno.EDQUOT: f"Make room in your quota and {_GO_ON}",
     errno.EFBIG: f"Lift the limit on the size of files and {_GO_ON}",
@@ -21,6 +24,7 @@ _MENDS = {
     errno.EMFILE: f"Raise the limit on open files (ulimit -n) and {_GO_ON}",
     errno.EIO: f"Look after the disk and {_GO_ON}",
 }
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _LONGEST = 1000
 """Characters of a message's part: a value of megabytes that was found is of no use to a reader."""
 
@@ -31,16 +35,16 @@ class PragError(Exception):
     Args:
         what: What is wrong, in a few words, quoting the value that was found.
         where: The file, row, key or setting it was found in.
-        mend: What the reader can do, as a sentence.
+        hint: What the reader can do, as a sentence.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = (shown(part) for part in (what, where, mend))
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = (shown(part) for part in (what, where, hint))
         message = self.what + (f" ({self.where})" if where else "")
-        if mend:
-            message += f". {self.mend.rstrip('.')}."
+        if hint:
+            message += f". {self.hint.rstrip('.')}."
         super().__init__(message)
 
 
@@ -56,7 +60,7 @@ class Terminated(PragError):
     exit_code = 143
 
     def __init__(self) -> None:
-        super().__init__("terminated", mend="Run the same command again to go on from here")
+        super().__init__("terminated", hint="Run the same command again to go on from here")
 
 
 def shown(text: str) -> str:
@@ -71,6 +75,21 @@ def explained(error: BaseException) -> PragError:
     """Any other exception in the shape of ours: a disk that is full or gone, or a mistake of this program's own."""
     if isinstance(error, OSError) and error.strerror:
         where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        mend = _MENDS.get(error.errno or 0, "Set PRAG_DEBUG=1 to see where")
-        return PragError(error.strerror, where=where or "while reading or writing", mend=mend)
-    return PragError(f"{type(error).__name__}: {error}".rstrip(": "), mend="Set PRAG_DEBUG=1 to see where")
+        hint = _HINTS.get(error.errno or 0, "Set PRAG_DEBUG=1 to see where")
+        return PragError(error.strerror, where=where or "while reading or writing", hint=hint)
+    return PragError(f"{type(error).__name__}: {error}".rstrip(": "), hint="Set PRAG_DEBUG=1 to see where")
+
+
+@contextmanager
+def output_errors(what: str, path: Path, hint: str) -> Iterator[None]:
+    """Tell what cannot be written, where, and why.
+
+    Raises:
+        InputError: if the place is wrong.
+        PragError: if it is another failure, such as a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = InputError if error.errno in _WRONG_PLACE else PragError
+        raise kind(f"cannot write {what}: {error.strerror or error}", where=str(path), hint=hint) from error

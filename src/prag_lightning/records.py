@@ -109,9 +109,9 @@ class AugmentedPassage:
                 held = (
                     f"it was augmented by {', '.join(others)}: set data.augment_model" if others else "augment it again"
                 )
-                raise InputError(f"no key {key!r}", where=where, mend=f"{held[0].upper()}{held[1:]}")
+                raise InputError(f"no key {key!r}", where=where, hint=f"{held[0].upper()}{held[1:]}")
         if not isinstance(value[qa_key], list) or not value[qa_key]:
-            raise InputError(f"{qa_key!r} is not a list of QA pairs", where=where, mend="Augment this passage again")
+            raise InputError(f"{qa_key!r} is not a list of QA pairs", where=where, hint="Augment this passage again")
         return cls(
             passage=_text(value, "passage", where),
             rewrite=_text(value, rewrite_key, where),
@@ -152,7 +152,7 @@ class AugmentedQuestion:
         if not isinstance(golden, list):
             raise InputError(f"'golden_passages' is not a list but {golden!r}", where=where)
         if not isinstance(value.get("augment"), list):
-            raise InputError("no list 'augment'", where=where, mend="Write the file with 'prag augment'")
+            raise InputError("no list 'augment'", where=where, hint="Write the file with 'prag augment'")
         return cls(
             question=Question(
                 test_id=test_id,
@@ -194,7 +194,7 @@ def answers_from_json(value: Json, where: str) -> tuple[str, ...]:
     aliases = value if isinstance(value, list) else [] if value is None else [value]
     for alias in aliases:
         if not isinstance(alias, (str, int, float)) or not str(alias).strip():
-            raise InputError(f"'answer' holds {alias!r}", where=where, mend="Give a string or a list of strings")
+            raise InputError(f"'answer' holds {alias!r}", where=where, hint="Give a string or a list of strings")
     return tuple(map(str, aliases))
 
 

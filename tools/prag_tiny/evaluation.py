@@ -19,9 +19,10 @@ from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import answer_presence, evaluate
 from prag_lightning.records import AugmentedPassage
 from prag_lightning.retrieval import RankBM25Retriever
-from prag_lightning.training.encoder import Encoder, PassageExamples, TrainingRecipe
-from prag_lightning.training.examples import ExampleBuilder, Objective, Statement
-from prag_lightning.training.self_distillation import with_continuations
+from prag_lightning.training.encoder import Encoder, PassageExamples
+from prag_lightning.training.examples import ExampleBuilder, IncludeText, Objective
+from prag_lightning.training.recipe import TrainingRecipe
+from prag_lightning.training.self_distillation import with_self_distillation
 from tools.prag_tiny.demo import Demo
 from tools.prag_tiny.tasks import DEMO_DATASET
 from tools.prag_tiny.world import Entity, World
@@ -152,13 +153,13 @@ class Evaluation:
         self,
         recipe: TrainingRecipe = RECIPE,
         objective: Objective = "closed_book",
-        statement: Statement = "rewrite",
+        include_text: IncludeText = "rewrite",
         qa_pairs: int | None = None,
     ) -> Encoded:
         """Train an adapter for each of some unseen entities, of perfect rewrites and QA pairs, of which the first
         `qa_pairs` are taken."""
         entities = self._entities()
-        builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective=objective, statement=statement)
+        builder = ExampleBuilder(self.prompts, self.llm.tokenizer, objective=objective, include_text=include_text)
         written = [self.world.augmented(entity) for entity in entities]
         passages = [replace(augmented, qa=augmented.qa[:qa_pairs]) for augmented in written]
         started = time.perf_counter()
@@ -170,7 +171,7 @@ class Evaluation:
     ) -> list[LoraWeights]:
         """An adapter of each passage, all trained at once."""
         encoder = Encoder(self.llm, random_adapter(self.llm.stack, recipe.lora_rank, 0), recipe)
-        passages = with_continuations(self.llm, builder, passages)
+        passages = with_self_distillation(self.llm, builder, passages)
         group = [PassageExamples(str(i), tuple(builder.build(passage))) for i, passage in enumerate(passages)]
         return [encoded.weights for encoded in encoder.encode(group)]
 

@@ -1,6 +1,6 @@
 """Augmentation: what an LLM writes about a passage, for its adapter to be trained on (paper section 3.2.1)."""
 
-from prag_lightning.augment.base import Augmenter, AugmentSettings, Failures, JournalledAugmenter, Written
+from prag_lightning.augment.base import Augmenter, AugmentSettings, Draft, Failures, JournalledAugmenter
 from prag_lightning.augment.chat import ChatAugmenter, ChatSettings
 from prag_lightning.augment.llm import LLMAugmenter
 from prag_lightning.augment.processes import SharedAugmenter
@@ -13,13 +13,13 @@ __all__ = [
     "Augmenter",
     "ChatAugmenter",
     "ChatSettings",
+    "Draft",
     "Failures",
     "JournalledAugmenter",
     "JsonConstraint",
     "LLMAugmenter",
     "RowSampler",
     "SharedAugmenter",
-    "Written",
     "augment_questions",
     "parse_qa_pairs",
 ]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from prag_lightning.augment.replies import QA_PAIRS
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage, Json, QAPair
 
@@ -54,12 +54,12 @@ class AugmentSettings:
         for name in ("attempts", "qa_per_passage", "augment_batch_size", "augment_max_new_tokens", "sample_top_k"):
             if getattr(self, name) < 1:
                 raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", mend="Give 1 or more"
+                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 1 or more"
                 )
         for name in ("extra_candidates", "temperature"):
             if getattr(self, name) < 0:
                 raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", mend="Give 0 or more"
+                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 0 or more"
                 )
 
 
@@ -71,7 +71,7 @@ class Augmenter(Protocol):
 
 
 @dataclass
-class Written:
+class Draft:
     """What became of a passage.
 
     Args:
@@ -155,7 +155,7 @@ class JournalledAugmenter(ABC):
         self._settings_key = json.dumps([writer, templates, decisive])
 
     @abstractmethod
-    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
+    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Draft]]:
         """Write about passages, and give those that are finished as soon as they are."""
 
     def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
@@ -190,7 +190,7 @@ class JournalledAugmenter(ABC):
         """What the journal has a passage under: it changes with all that decides the texts."""
         return hashlib.sha256(f"{self._settings_key} {passage}".encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _entry(self, written: Written) -> dict[str, Any]:
+    def _entry(self, written: Draft) -> dict[str, Any]:
         entry: dict[str, Any] = {"key": self.key(written.passage), "passage": written.passage}
         if written.skipped:
             return entry | {"skipped": written.skipped}
@@ -211,7 +211,7 @@ def from_entry(entry: dict[str, Any]) -> AugmentedPassage | None:
         return None
     where = f"the journal of augmentation, passage {entry['passage'][:60]!r}"
     if not isinstance(entry["qa"], list) or not isinstance(entry.get("rewrite"), str):
-        raise InputError("'qa' or 'rewrite' is damaged", where=where, mend="Delete its line")
+        raise InputError("'qa' or 'rewrite' is damaged", where=where, hint="Delete its line")
     return AugmentedPassage(
         entry["passage"], entry["rewrite"], tuple(QAPair.from_json(pair, where) for pair in entry["qa"])
     )

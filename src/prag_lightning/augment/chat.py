@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prag_lightning.augment.base import AugmentSettings, Failures, JournalledAugmenter, Written
+from prag_lightning.augment.base import AugmentSettings, Draft, Failures, JournalledAugmenter
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
 from prag_lightning.data.prompts import PromptTemplates, fill
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.records import whole_characters
 
 _NO_KEY = "none"
@@ -47,12 +47,12 @@ class ChatSettings:
         for name, least in (("concurrency", 1), ("max_retries", 0)):
             if getattr(self, name) < least:
                 raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.chat.{name}", mend=f"Give {least} or more"
+                    f"{name} is {getattr(self, name)}", where=f"data.chat.{name}", hint=f"Give {least} or more"
                 )
         for name in ("timeout", "requests_per_minute"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise InputError(f"{name} is {value}", where=f"data.chat.{name}", mend="Give a number above 0")
+                raise InputError(f"{name} is {value}", where=f"data.chat.{name}", hint="Give a number above 0")
 
 
 class ChatAugmenter(JournalledAugmenter):
@@ -89,16 +89,16 @@ class ChatAugmenter(JournalledAugmenter):
             raise InputError(
                 "the client of the chat API is not installed",
                 where="data.chat",
-                mend="pip install 'prag-lightning[chat]'",
+                hint="pip install 'prag-lightning[chat]'",
             ) from error
         self._openai = openai
         self.chat, self.model = chat, model
         self._limiter = aiolimiter.AsyncLimiter(chat.requests_per_minute, 60) if chat.requests_per_minute else None
         self._succeeded = False
 
-    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
+    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Draft]]:
         with asyncio.Runner() as runner:
-            pending: set[asyncio.Task[Written]] = runner.run(self._begin(passages))
+            pending: set[asyncio.Task[Draft]] = runner.run(self._begin(passages))
             while pending:
                 done, pending = runner.run(_first_done(pending))
                 written, errors = [], []
@@ -113,7 +113,7 @@ class ChatAugmenter(JournalledAugmenter):
                 if errors:
                     raise self._named(errors[0]) from errors[0]
 
-    async def _begin(self, passages: Sequence[str]) -> set[asyncio.Task[Written]]:
+    async def _begin(self, passages: Sequence[str]) -> set[asyncio.Task[Draft]]:
         """A task a passage, of which `concurrency` run at once."""
         client = self._openai.AsyncOpenAI(
             base_url=self.chat.base_url,
@@ -123,14 +123,14 @@ class ChatAugmenter(JournalledAugmenter):
         )
         room = asyncio.Semaphore(self.chat.concurrency)
 
-        async def one(passage: str) -> Written:
+        async def one(passage: str) -> Draft:
             async with room:
                 return await self._write_one(client, passage)
 
         return {asyncio.create_task(one(passage)) for passage in passages}
 
-    async def _write_one(self, client: Any, passage: str) -> Written:
-        written = Written(passage)
+    async def _write_one(self, client: Any, passage: str) -> Draft:
+        written = Draft(passage)
         try:
             written.rewrite = await self._reply(client, "rewrite", 0, passage)
             for attempt in range(self.settings.attempts):
@@ -187,18 +187,16 @@ class ChatAugmenter(JournalledAugmenter):
         kept = "What is finished is kept: run the same command again to go on"
         reason = " ".join(str(getattr(error, "message", error)).split())[:300]
         if isinstance(error, (library.AuthenticationError, library.PermissionDeniedError)):
-            mend = f"Put a key for it into the environment variable {self.chat.api_key_env}. {kept}"
-            return InputError(f"the server refuses the key: {reason}", where=where, mend=mend)
+            hint = f"Put a key for it into the environment variable {self.chat.api_key_env}. {kept}"
+            return InputError(f"the server refuses the key: {reason}", where=where, hint=hint)
         if isinstance(error, library.NotFoundError):
-            mend = f"Check data.chat.base_url and the model's name {self.model!r}. {kept}"
-            return InputError(f"the server knows no such model or path: {reason}", where=where, mend=mend)
+            hint = f"Check data.chat.base_url and the model's name {self.model!r}. {kept}"
+            return InputError(f"the server knows no such model or path: {reason}", where=where, hint=hint)
         if isinstance(error, (library.BadRequestError, library.UnprocessableEntityError)):
-            mend = f"Check data.augment and data.chat.extra_body. {kept}"
-            return InputError(f"the server refuses the request: {reason}", where=where, mend=mend)
-        return PragError(f"the server does not answer: {reason}", where=where, mend=kept)
+            hint = f"Check data.augment and data.chat.extra_body. {kept}"
+            return InputError(f"the server refuses the request: {reason}", where=where, hint=hint)
+        return PragError(f"the server does not answer: {reason}", where=where, hint=kept)
 
 
-async def _first_done(
-    pending: set[asyncio.Task[Written]],
-) -> tuple[set[asyncio.Task[Written]], set[asyncio.Task[Written]]]:
+async def _first_done(pending: set[asyncio.Task[Draft]]) -> tuple[set[asyncio.Task[Draft]], set[asyncio.Task[Draft]]]:
     return await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -69,6 +69,6 @@ def _kept_records(path: Path, augment_model: str, questions: list[Question]) -> 
             raise InputError(
                 f"the file has {record.question.question!r} where the dataset has {question.question!r}",
                 where=f"{path}, test_id {question.test_id}",
-                mend="It was made from another dataset: move it away, or set data.augment_root",
+                hint="It was made from another dataset: move it away, or set data.augment_root",
             )
     return records

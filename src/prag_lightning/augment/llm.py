@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transformers import LogitsProcessor
 
-from prag_lightning.augment.base import AugmentSettings, Failures, JournalledAugmenter, Written
+from prag_lightning.augment.base import AugmentSettings, Draft, Failures, JournalledAugmenter
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
-from prag_lightning.files import Journal
-from prag_lightning.llm.generation import Unanswered, generate_each, unfit
+from prag_lightning.journal import Journal
+from prag_lightning.llm.generation import GenerationFailure, check_length, generate_each
 from prag_lightning.llm.loading import LLM
 from prag_lightning.llm.sampling import JsonConstraint, RowSampler
 
@@ -44,12 +44,12 @@ class LLMAugmenter(JournalledAugmenter):
         super().__init__(llm.fingerprint, prompts, settings, journal, failures)
         self.llm, self.autocast = llm, autocast
 
-    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Written]]:
+    def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Draft]]:
         fitting = []
         for passage in sorted(passages, key=len):
             reason = self._unfit(passage)
             if reason:
-                yield [Written(passage, skipped=reason)]
+                yield [Draft(passage, skipped=reason)]
             else:
                 fitting.append(passage)
         size = self.settings.augment_batch_size
@@ -63,15 +63,15 @@ class LLMAugmenter(JournalledAugmenter):
             prompts = [self.prompts.rewrite_ids(tokenizer, passage), self.prompts.qa_ids(tokenizer, passage)]
         except InputError as error:
             return str(error)
-        return next(filter(None, (unfit(self.llm, prompt, room) for prompt in prompts)), "")
+        return next(filter(None, (check_length(self.llm, prompt, room) for prompt in prompts)), "")
 
-    def _write_batch(self, passages: Sequence[str]) -> list[Written]:
+    def _write_batch(self, passages: Sequence[str]) -> list[Draft]:
         """Write about a batch, and ask again for what failed."""
         rewrite_prompts = [self.prompts.rewrite_ids(self.llm.tokenizer, passage) for passage in passages]
         rewrites = self._generate(rewrite_prompts, passages, "rewrite 0")
-        written = [Written(passage) for passage in passages]
+        written = [Draft(passage) for passage in passages]
         for each, rewrite in zip(written, rewrites, strict=True):
-            if isinstance(rewrite, Unanswered):
+            if isinstance(rewrite, GenerationFailure):
                 each.skipped = rewrite.reason
             else:
                 each.rewrite = rewrite
@@ -82,7 +82,7 @@ class LLMAugmenter(JournalledAugmenter):
             asked = [each.passage for each in waiting]
             prompts = [self.prompts.qa_ids(self.llm.tokenizer, passage) for passage in asked]
             for each, reply in zip(waiting, self._generate(prompts, asked, f"qa {attempt}"), strict=True):
-                if isinstance(reply, Unanswered):
+                if isinstance(reply, GenerationFailure):
                     each.skipped = reply.reason
                     continue
                 try:
@@ -94,7 +94,7 @@ class LLMAugmenter(JournalledAugmenter):
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str
-    ) -> list[str | Unanswered]:
+    ) -> list[str | GenerationFailure]:
         settings = self.settings
         processors: list[LogitsProcessor] = []
         if settings.constrained and purpose.startswith("qa"):

@@ -17,18 +17,18 @@ class SharedAugmenter:
     Args:
         own: This process's augmenter.
         rank: This process's number.
-        processes: How many there are.
-        meet: Returns when all processes have called it.
+        world_size: How many there are.
+        barrier: Returns when all processes have called it.
     """
 
-    def __init__(self, own: JournalledAugmenter, rank: int, processes: int, meet: Callable[[], object]) -> None:
-        self.own, self.rank, self.processes, self.meet = own, rank, processes, meet
+    def __init__(self, own: JournalledAugmenter, rank: int, world_size: int, barrier: Callable[[], object]) -> None:
+        self.own, self.rank, self.world_size, self.barrier = own, rank, world_size, barrier
 
     def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
         """See `Augmenter`. Passages of like length go to different processes."""
         ordered = sorted(dict.fromkeys(passages), key=lambda passage: (len(passage), passage))
-        written = dict(self.own.augment(ordered[self.rank :: self.processes]))
-        self.meet()
+        written = dict(self.own.augment(ordered[self.rank :: self.world_size]))
+        self.barrier()
         self.own.journal.reload()
         for passage in passages:
             if passage not in written:

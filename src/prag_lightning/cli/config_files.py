@@ -34,19 +34,19 @@ def with_bases(args: Sequence[str]) -> list[str]:
                 raise InputError(
                     f"the configuration builds on more than {_MOST_FILES} files",
                     where=value or str(path),
-                    mend="Name each once under 'base'",
+                    hint="Name each once under 'base'",
                 )
     return expanded
 
 
 def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     if path.resolve() in above:
-        raise InputError("the configuration builds on itself", where=str(path), mend="Take it out of its own 'base'")
+        raise InputError("the configuration builds on itself", where=str(path), hint="Take it out of its own 'base'")
     data = read_yaml(path, "configuration", "Give an existing file to --config, such as configs/demo.yaml")
     base = data.get("base") or []
     names = [base] if isinstance(base, str) else base
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError("'base' is no file's name", where=str(path), mend="Give a name or a list of names")
+        raise InputError("'base' is no file's name", where=str(path), hint="Give a name or a list of names")
     for name in names:
         yield from _chain(path.parent / name, (*above, path.resolve()))
     yield path
@@ -68,11 +68,11 @@ def is_warmup(args: Sequence[str]) -> bool:
         raise InputError(
             f"a warm-up has no stage {args[0]!r}",
             where=str(described[-1]),
-            mend=f"It has {' and '.join(WARMUP_STAGES)}; for others give the experiment's own configuration, with "
+            hint=f"It has {' and '.join(WARMUP_STAGES)}; for others give the experiment's own configuration, with "
             "--model.base_weight warmup",
         )
     if files and not described and args[0] == "warmup-data":
         raise InputError(
-            "the configuration describes no warm-up", where=str(files[-1]), mend="Give one like configs/warmup.yaml"
+            "the configuration describes no warm-up", where=str(files[-1]), hint="Give one like configs/warmup.yaml"
         )
     return bool(described) or args[:1] == ["warmup-data"]

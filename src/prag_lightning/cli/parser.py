@@ -47,7 +47,7 @@ class OneLineErrors:
         """Print the message in the shape of all errors, and end with exit code 2."""
         found = _OF_A_SETTING.match(message)
         where, what = found.groups() if found else ("", message)
-        print_error(str(InputError(what.rstrip("."), where=where, mend="See --help")))
+        print_error(str(InputError(what.rstrip("."), where=where, hint="See --help")))
         sys.exit(2)
 
 

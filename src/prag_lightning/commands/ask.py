@@ -79,9 +79,9 @@ class Asker:
         """
         asked = question.strip()
         if any("\ud800" <= char <= "\udfff" for char in asked):
-            raise InputError("the question is not UTF-8", where=ascii(asked[:60]), mend="Ask it in that encoding")
+            raise InputError("the question is not UTF-8", where=ascii(asked[:60]), hint="Ask it in that encoding")
         if not any(char.isalnum() for char in asked):
-            raise InputError("the question is empty", mend='Ask one, as in: prag ask --config FILE "Who wrote Emma?"')
+            raise InputError("the question is empty", hint='Ask one, as in: prag ask --config FILE "Who wrote Emma?"')
         with self.autocast():
             return self._answer(asked)
 
@@ -124,7 +124,7 @@ def answer_all(asker: Asker, question: str | None, show: Callable[[Answer], None
         raise InputError(
             "there is no question, and no terminal to ask for one",
             where="the standard input is empty",
-            mend='Give one, as in: prag ask --config FILE "Who wrote Emma?"',
+            hint='Give one, as in: prag ask --config FILE "Who wrote Emma?"',
         )
 
 

@@ -48,7 +48,7 @@ def check_adapters(
         raise PragError(
             "adapters are wrong: " + ", ".join(f"{count} {kind}" for kind, count in wrong.items() if count),
             where=str(store.root),
-            mend="Run 'prag fit'" + (first if damaged and not delete else ""),
+            hint="Run 'prag fit'" + (first if damaged and not delete else ""),
         )
 
 

@@ -59,7 +59,7 @@ def run_data_command(args: Sequence[str]) -> None:
         check(_settings("prag data check", _CHECK_HELP, args[2:]))
     else:
         raise InputError(
-            f"there is no command {' '.join(args[:2])!r}", mend="Give prag data check --config FILE, or prag --help"
+            f"there is no command {' '.join(args[:2])!r}", hint="Give prag data check --config FILE, or prag --help"
         )
 
 
@@ -70,7 +70,7 @@ def index(data: Namespace) -> None:
         raise InputError(
             f"the configured retriever, {kind}, keeps no index",
             where="data.retriever",
-            mend="Nothing is to be done before a search; for a large corpus see configs/retrieval/bm25s.yaml",
+            hint="Nothing is to be done before a search; for a large corpus see configs/retrieval/bm25s.yaml",
         )
     data.retriever.build()
 
@@ -174,5 +174,5 @@ def _own_part(arg: str) -> str:
         return arg
     data: Json = read_yaml(Path(value), "configuration", "Give an existing file").get("data") or {}
     if not isinstance(data, dict):
-        raise InputError("'data' holds no settings", where=value, mend="Put settings below it, a name and a value each")
+        raise InputError("'data' holds no settings", where=value, hint="Put settings below it, a name and a value each")
     return f"--config={json.dumps({'data': {name: data[name] for name in _SETTINGS if name in data}})}"

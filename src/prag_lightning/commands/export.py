@@ -12,16 +12,15 @@ from peft import LoraConfig
 from torch.nn.functional import pad
 
 from prag_lightning.data.corpus import CorpusReader
-from prag_lightning.errors import InputError
-from prag_lightning.files import safe_name, unfinished
+from prag_lightning.errors import InputError, output_errors
+from prag_lightning.files import safe_name, temp_path
 from prag_lightning.inference.answerer import Adapters
 from prag_lightning.lora.adapters import CONFIG_FILE, WEIGHTS_FILE, named_tensors, write_adapter, write_files
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.lora.weights_file import Origin
-from prag_lightning.output_errors import writing
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Passage
 
-MEND = "Name another folder with --out"
+HINT = "Name another folder with --out"
 Scores = Callable[[AugmentedQuestion], Sequence[float]]
 
 
@@ -62,7 +61,7 @@ class Exporter:
         """
         known = {record.question.test_id for split in records.values() for record in split}
         if unknown := set(test_ids or ()) - known:
-            raise InputError(f"there is no question {min(unknown)}", where="--test_ids", mend="Give ids of the split")
+            raise InputError(f"there is no question {min(unknown)}", where="--test_ids", hint="Give ids of the split")
         wanted = known if test_ids is None else set(test_ids)
         for split, questions in records.items():
             for record in questions:
@@ -98,17 +97,17 @@ class Exporter:
             raise InputError(
                 f"the adapter for {directory} has rank {own_rank}",
                 where=f"--rank {self.rank}",
-                mend=f"Give {own_rank} or more",
+                hint=f"Give {own_rank} or more",
             )
         rank = self.rank or own_rank
         config = self.adapters.library.adapter_config(rank)
         factor = self.adapters.library.scaling * rank / config.lora_alpha
         weights, origin = _filled(weights, rank, factor), Origin(base_weight=self.adapters.library.store.base_hash)
-        with writing("an adapter", directory, MEND):
+        with output_errors("an adapter", directory, HINT):
             if not directory.exists():
                 write_adapter(directory, weights, config, origin)
             elif not _same(directory, weights, config, origin):
-                raise InputError("something else stands in an adapter's place", where=str(directory), mend=MEND)
+                raise InputError("something else stands in an adapter's place", where=str(directory), hint=HINT)
         return directory
 
 
@@ -119,7 +118,7 @@ def named_passages(corpus: str | Path | None, ids: Sequence[str]) -> list[Passag
         InputError: if there is no corpus, or it lacks one.
     """
     if corpus is None:
-        raise InputError("ids are those of a corpus, and none is set", where="data.corpus", mend="Set it to its file")
+        raise InputError("ids are those of a corpus, and none is set", where="data.corpus", hint="Set it to its file")
     wanted, found = set(ids), dict[str, Passage]()
     for passage in CorpusReader(corpus):
         if passage.id in wanted:
@@ -128,7 +127,7 @@ def named_passages(corpus: str | Path | None, ids: Sequence[str]) -> list[Passag
                 return [found[key] for key in dict.fromkeys(ids)]
     missing = min(wanted - found.keys(), default="")
     raise InputError(
-        f"the corpus has no passage {missing!r}", where=f"--passages, {corpus}", mend="Give ids of its first column"
+        f"the corpus has no passage {missing!r}", where=f"--passages, {corpus}", hint="Give ids of its first column"
     )
 
 
@@ -147,7 +146,7 @@ def _filled(weights: LoraWeights, rank: int, factor: float) -> LoraWeights:
 
 def _same(directory: Path, weights: LoraWeights, config: LoraConfig, origin: Origin) -> bool:
     """Whether a directory holds this adapter, to the last bit."""
-    fresh = unfinished(directory)
+    fresh = temp_path(directory)
     try:
         write_files(fresh, named_tensors(weights), config, origin=origin)
         _, different, absent = filecmp.cmpfiles(fresh, directory, (CONFIG_FILE, WEIGHTS_FILE), shallow=False)

@@ -22,12 +22,12 @@ def check_hub(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(str(error), where="--push_to_hub", mend="Give a name such as me/my-adapters") from error
+        raise InputError(str(error), where="--push_to_hub", hint="Give a name such as me/my-adapters") from error
     if get_token() is None:
         raise InputError(
             "there is no token for the Hugging Face hub",
             where=f"--push_to_hub {repo_id}",
-            mend="Log in with 'hf auth login', or set HF_TOKEN",
+            hint="Log in with 'hf auth login', or set HF_TOKEN",
         )
 
 
@@ -56,6 +56,6 @@ def push(repo_id: str, folder: Path, directories: Iterable[Path], *, private: bo
         raise PragError(
             f"the Hugging Face hub did not take the adapters: {str(error).strip()[:300]}",
             where=f"--push_to_hub {repo_id}",
-            mend=f"They are in {folder}; the same command pushes them again",
+            hint=f"They are in {folder}; the same command pushes them again",
         ) from error
     return str(repo)

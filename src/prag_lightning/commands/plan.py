@@ -21,7 +21,7 @@ from prag_lightning.augment.base import JournalledAugmenter
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.answerer import Answerer
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion
-from prag_lightning.training.library import AdapterLibrary, Unencoded
+from prag_lightning.training.library import AdapterLibrary, PendingPassage
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def plan_fit(
     library: AdapterLibrary,
     passages: Sequence[AugmentedPassage],
     unwritten: int,
-    group_tokens: Callable[[Sequence[Unencoded]], int],
+    group_tokens: Callable[[Sequence[PendingPassage]], int],
     *,
     measure: bool,
 ) -> StagePlan:
@@ -173,7 +173,7 @@ def check_memory(model_name: str, size: int, dtype: torch.dtype, device: torch.d
             f"{model_name} takes {size / 1e9:,.1f} GB in {str(dtype).removeprefix('torch.')}, and {free / 1e9:,.1f} GB "
             f"of memory are free on {device.type}",
             where="model.model_name",
-            mend=f"{narrower} another device or a smaller model",
+            hint=f"{narrower} another device or a smaller model",
         )
 
 

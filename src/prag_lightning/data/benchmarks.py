@@ -45,7 +45,7 @@ def question_file(dataset: str, data_path: str | None = None) -> Path:
     if data_path is None:
         known = ", ".join(_BENCHMARKS)
         raise InputError(
-            f"unknown dataset {dataset!r}", where="data.dataset", mend=f"Give one of {known}, or set data.data_path"
+            f"unknown dataset {dataset!r}", where="data.dataset", hint=f"Give one of {known}, or set data.data_path"
         )
     return Path(data_path)
 
@@ -53,7 +53,7 @@ def question_file(dataset: str, data_path: str | None = None) -> Path:
 def _plain(path: Path, require_answers: bool) -> Splits:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise InputError("the folder holds no .json file", where=str(path), mend="Put questions there, a split a file")
+        raise InputError("the folder holds no .json file", where=str(path), hint="Put questions there, a split a file")
     return {safe_name(file.stem, str(file)): list(_plain_questions(file, require_answers)) for file in files}
 
 
@@ -62,7 +62,7 @@ def _plain_questions(path: Path, require_answers: bool) -> Iterator[Question]:
         where = f"{path}, row {number}"
         answers = answers_from_json(row.get("answer"), where)
         if require_answers and not answers:
-            raise InputError("no 'answer'", where=where, mend="Add one, or set data.require_answers to false")
+            raise InputError("no 'answer'", where=where, hint="Add one, or set data.require_answers to false")
         golden = row.get("golden_passages") or []
         if not isinstance(golden, list) or not all(isinstance(text, str) for text in golden):
             raise InputError("'golden_passages' is no list of texts", where=where)
@@ -126,7 +126,7 @@ def _id_aliases(path: Path) -> dict[str, list[str]]:
         raise InputError(
             f"cannot read the aliases: {error.strerror}",
             where=str(path),
-            mend="2WikiMultihopQA publishes it beside dev.json",
+            hint="2WikiMultihopQA publishes it beside dev.json",
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"the aliases are not UTF-8: {error}", where=f"{path}, after line {number}") from error
@@ -180,7 +180,7 @@ def _complexwebquestions(path: Path) -> Splits:
             raise InputError("'answers' holds no objects with 'answer' and 'aliases'", where=where) from error
         answers = dict.fromkeys(answers_from_json([name for name in names if name], where))
         if not answers:
-            raise InputError("'answers' holds no answer", where=where, mend="Every question needs one")
+            raise InputError("'answers' holds no answer", where=where, hint="Every question needs one")
         questions.append(Question(number, _text(row, "question", where), tuple(answers), _id(row, "ID")))
     return {TOTAL: questions}
 
@@ -227,7 +227,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
 
 def _some(rows: list[Json], path: Path) -> list[Json]:
     if not rows:
-        raise InputError("the file holds no question", where=str(path), mend="Give at least one")
+        raise InputError("the file holds no question", where=str(path), hint="Give at least one")
     return rows
 
 
@@ -271,11 +271,11 @@ def _text(row: Mapping[str, Json], key: str, where: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"no {key!r}", where=where, mend="Every question needs one")
+        raise InputError(f"no {key!r}", where=where, hint="Every question needs one")
     return value
 
 
 def _unreadable(path: Path, reason: str | None) -> InputError:
     return InputError(
-        f"cannot read the questions: {reason}", where=str(path), mend="Set data.data_path to the file or its folder"
+        f"cannot read the questions: {reason}", where=str(path), hint="Set data.data_path to the file or its folder"
     )

@@ -85,12 +85,12 @@ class CorpusReader:
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise InputError(
-                f"cannot read the corpus: {reason}", where=f"{self.path}, after row {row}", mend="Give a whole file"
+                f"cannot read the corpus: {reason}", where=f"{self.path}, after row {row}", hint="Give a whole file"
             ) from error
         if not passages:
             bad = f"; {self.bad_rows[0]}" if self.bad_rows else ""
             raise InputError(
-                f"the corpus holds no passage{bad}", where=str(self.path), mend="Give id, text and title a row"
+                f"the corpus holds no passage{bad}", where=str(self.path), hint="Give id, text and title a row"
             )
 
     def _decoded(self, file: BinaryIO) -> IO[str]:
@@ -105,7 +105,7 @@ class CorpusReader:
             raise InputError(
                 f"the first row is {header[:3]}",
                 where=str(self.path),
-                mend="It must name the columns id, text and title",
+                hint="It must name the columns id, text and title",
             )
         for number, line in rows:
             cells = self._cells(number, line)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import sentencex
 
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, output_errors
 from prag_lightning.files import parse_json, write_text
-from prag_lightning.output_errors import writing
 from prag_lightning.progress import Progress
 
 SUFFIXES = (".txt", ".md", ".jsonl")
@@ -44,9 +43,9 @@ def write_corpus(documents: Path, out: Path, words: int, language: str) -> None:
         InputError: if there is no document, or none has text, or the file cannot stand there.
     """
     if words < 1:
-        raise InputError(f"words is {words}", where="--words", mend="Give 1 or more")
+        raise InputError(f"words is {words}", where="--words", hint="Give 1 or more")
     if out.suffix != ".tsv":
-        raise InputError("a corpus is written as .tsv", where=str(out), mend="Give --out a name that ends so")
+        raise InputError("a corpus is written as .tsv", where=str(out), hint="Give --out a name that ends so")
     files = _files(documents)
     rows, empty = io.StringIO(), 0
     writer = csv.writer(rows, delimiter="\t", lineterminator="\n")
@@ -63,7 +62,7 @@ def write_corpus(documents: Path, out: Path, words: int, language: str) -> None:
             progress.advance(1)
     if not passages:
         raise InputError("the documents hold no text", where=str(documents))
-    with writing("the corpus", out, "Name another file with --out"):
+    with output_errors("the corpus", out, "Name another file with --out"):
         write_text(out, rows.getvalue())
     note = f"; {empty} documents hold no text" if empty else ""
     print(f"{passages} passages in {out}{note}", file=sys.stderr)
@@ -79,7 +78,7 @@ def read_documents(path: Path) -> Iterator[Document]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the document: {error}", where=str(path), mend="Give UTF-8 text") from error
+        raise InputError(f"cannot read the document: {error}", where=str(path), hint="Give UTF-8 text") from error
     if path.suffix != ".jsonl":
         headings = (_HEADING.match(line) for line in text.splitlines()) if path.suffix == ".md" else ()
         yield Document(next((found[1] for found in headings if found), path.stem), text)
@@ -93,7 +92,7 @@ def read_documents(path: Path) -> Iterator[Document]:
             raise InputError(f"the line is no JSON: {error}", where=f"{path}, line {number}") from error
         content = row.get("text", row.get("contents")) if isinstance(row, dict) else None
         if not isinstance(content, str):
-            raise InputError("no 'text'", where=f"{path}, line {number}", mend="Give each document a text")
+            raise InputError("no 'text'", where=f"{path}, line {number}", hint="Give each document a text")
         yield Document(str(row.get("title") or path.stem), content)
 
 
@@ -123,9 +122,9 @@ def _not_too_long(sentences: Iterable[str], words: int) -> Iterator[str]:
 
 def _files(documents: Path) -> list[Path]:
     if not documents.exists():
-        raise InputError("there are no documents", where=str(documents), mend="Give a folder or file that exists")
+        raise InputError("there are no documents", where=str(documents), hint="Give a folder or file that exists")
     found = sorted(documents.rglob("*")) if documents.is_dir() else [documents]
     files = [path for path in found if path.is_file() and path.suffix in SUFFIXES]
     if not files:
-        raise InputError("there is no document", where=str(documents), mend=f"Give files of {', '.join(SUFFIXES)}")
+        raise InputError("there is no document", where=str(documents), hint=f"Give files of {', '.join(SUFFIXES)}")
     return files

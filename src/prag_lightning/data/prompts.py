@@ -147,7 +147,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, user: str) -> list[int]:
 
 def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     if len(text) > LONGEST_TEXT:
-        raise InputError(f"a prompt of {len(text):,} characters is longer than any model reads", mend="Shorten it")
+        raise InputError(f"a prompt of {len(text):,} characters is longer than any model reads", hint="Shorten it")
     ids: list[int] = tokenizer(whole_characters(text), add_special_tokens=False)["input_ids"]
     return ids
 
@@ -157,7 +157,7 @@ def _template(data: dict[str, Any], name: str, path: str) -> str:
     for key in name.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     if not isinstance(value, str):
-        raise InputError(f"no template {name!r}", where=path, mend="Start from configs/prompts/default.yaml")
+        raise InputError(f"no template {name!r}", where=path, hint="Start from configs/prompts/default.yaml")
     present = set(re.findall(r"\{(\w+)\}", value))
     for placeholder in sorted(_PLACEHOLDERS[name] - _NEEDED_NOT - present):
         raise InputError(f"template {name!r} lacks the placeholder {{{placeholder}}}", where=path)

@@ -11,8 +11,14 @@ from typing import cast
 
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import Journal
-from prag_lightning.llm.generation import InferenceMethod, Unanswered, generate_each, uses_adapters, uses_passages
+from prag_lightning.journal import Journal
+from prag_lightning.llm.generation import (
+    GenerationFailure,
+    InferenceMethod,
+    generate_each,
+    uses_adapters,
+    uses_passages,
+)
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.merge import Merge, merge, merge_all
 from prag_lightning.lora.stack import LoraWeights
@@ -118,7 +124,7 @@ class Answerer:
         prompts = [self._prompt(record) for record in batch]
         keys = [self._key(*decisive) for decisive in zip(prompts, encoded, scores, strict=True)]
         missing = [i for i, key in enumerate(keys) if journal.get(key) is None]
-        replies: dict[str, str | Unanswered] = {}
+        replies: dict[str, str | GenerationFailure] = {}
         if missing:
             started = time.perf_counter()
             found = self.replies(
@@ -156,7 +162,7 @@ class Answerer:
         """
         texts = []
         for record, reply in zip(batch, self.replies(batch, encoded, scores), strict=True):
-            if isinstance(reply, Unanswered):
+            if isinstance(reply, GenerationFailure):
                 raise PragError(f"the question cannot be answered: {reply.reason}", where=record.question.question)
             texts.append(reply)
         return texts
@@ -166,13 +172,13 @@ class Answerer:
         batch: Sequence[AugmentedQuestion],
         encoded: Sequence[Sequence[AugmentedPassage]],
         scores: Sequence[Sequence[float]],
-    ) -> list[str | Unanswered]:
+    ) -> list[str | GenerationFailure]:
         """As `texts`, but a question that cannot be answered has the reason in place of a reply."""
         prompts = [self._prompt(record) for record in batch]
-        hopeless = {i: why for i, why in enumerate(map(self._hopeless, prompts, encoded)) if why is not None}
-        able = [i for i in range(len(batch)) if i not in hopeless]
+        unanswerable = {i: why for i, why in enumerate(map(self._unanswerable, prompts, encoded)) if why is not None}
+        able = [i for i in range(len(batch)) if i not in unanswerable]
         if not able:
-            return list(hopeless.values())
+            return list(unanswerable.values())
         merged, scaling = None, 1.0
         if self._adapters is not None:
             ids = [batch[i].question.test_id for i in able]
@@ -180,12 +186,14 @@ class Answerer:
             scaling = self._adapters.library.scaling
         chosen = [cast(list[int], prompts[i]) for i in able]
         texts = generate_each(self.llm, chosen, self.max_new_tokens, adapters=merged, scaling=scaling)
-        replies: dict[int, str | Unanswered] = {**hopeless, **dict(zip(able, texts, strict=True))}
+        replies: dict[int, str | GenerationFailure] = {**unanswerable, **dict(zip(able, texts, strict=True))}
         return [replies[i] for i in range(len(batch))]
 
-    def _hopeless(self, prompt: list[int] | Unanswered, passages: Sequence[AugmentedPassage]) -> Unanswered | None:
+    def _unanswerable(
+        self, prompt: list[int] | GenerationFailure, passages: Sequence[AugmentedPassage]
+    ) -> GenerationFailure | None:
         """Why a question cannot be answered: there is no prompt, or there can be no adapter of one of its passages."""
-        if isinstance(prompt, Unanswered):
+        if isinstance(prompt, GenerationFailure):
             return prompt
         library = None if self._adapters is None else self._adapters.library
         for passage in passages if library is not None and library.unencodable else ():
@@ -193,14 +201,14 @@ class Answerer:
             key = library.key(passage)
             if key in library.unencodable and key not in library.store:
                 reason = library.unencodable[key]
-                return Unanswered(f"the passage {passage.passage[:60]!r} could not be encoded: {reason}")
+                return GenerationFailure(f"the passage {passage.passage[:60]!r} could not be encoded: {reason}")
         return None
 
     @property
     def _adapters(self) -> Adapters | None:
         return self.adapters if uses_adapters(self.method) else None
 
-    def _prompt(self, record: AugmentedQuestion) -> list[int] | Unanswered:
+    def _prompt(self, record: AugmentedQuestion) -> list[int] | GenerationFailure:
         passages = [p.passage for p in record.passages] if uses_passages(self.method) else []
         question = record.question.question
         try:
@@ -208,10 +216,10 @@ class Answerer:
                 self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
             )
         except InputError as error:
-            return Unanswered(str(error))
+            return GenerationFailure(str(error))
 
     def _key(
-        self, prompt: list[int] | Unanswered, passages: Sequence[AugmentedPassage], scores: Sequence[float]
+        self, prompt: list[int] | GenerationFailure, passages: Sequence[AugmentedPassage], scores: Sequence[float]
     ) -> str:
         """Of everything that decides an answer."""
         adapters = self._adapters
@@ -230,10 +238,10 @@ class Answerer:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _row(record: AugmentedQuestion, entry: Json | Unanswered) -> Row:
+def _row(record: AugmentedQuestion, entry: Json | GenerationFailure) -> Row:
     question = record.question
     answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
     row: Row = {"test_id": question.test_id, "question": question.question, "answer": answer}
-    if isinstance(entry, Unanswered):
+    if isinstance(entry, GenerationFailure):
         return {**row, "unanswered": entry.reason}
     return {**row, "text": entry["text"], "seconds": entry["seconds"]}

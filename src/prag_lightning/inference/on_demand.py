@@ -13,7 +13,7 @@ from prag_lightning.errors import PragError
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import Hit, Retriever
-from prag_lightning.training.library import AdapterLibrary, Unencoded
+from prag_lightning.training.library import AdapterLibrary, PendingPassage
 
 
 @dataclass
@@ -29,8 +29,8 @@ class OnDemand:
         make_augmenter: Makes what augments the others; called when the first of them comes.
         group_tokens: Tokens in a step of passages that are encoded together; see `group_passages`.
         rank: This process's number, which decides its share of the groups.
-        processes: How many there are.
-        meet: Returns when all processes have called it.
+        world_size: How many there are.
+        barrier: Returns when all processes have called it.
     """
 
     retriever: Retriever
@@ -39,10 +39,10 @@ class OnDemand:
     library: AdapterLibrary | None
     known: dict[str, AugmentedPassage]
     make_augmenter: Callable[[], Augmenter]
-    group_tokens: Callable[[Sequence[Unencoded]], int]
+    group_tokens: Callable[[Sequence[PendingPassage]], int]
     rank: int = 0
-    processes: int = 1
-    meet: Callable[[], object] = lambda: None
+    world_size: int = 1
+    barrier: Callable[[], object] = lambda: None
     seconds: dict[str, float] = field(default_factory=dict)
     """What the last questions' passages took, by kind of work."""
     hits: dict[str, Hit] = field(default_factory=dict)
@@ -102,12 +102,12 @@ class OnDemand:
         missing = self.library.missing(passages)
         if missing:
             groups = self.library.groups(missing, self.group_tokens(missing))
-            self.meet()
+            self.barrier()
             with Progress("encode", len(missing), "passages") as progress:
-                for group in groups[self.rank :: self.processes]:
+                for group in groups[self.rank :: self.world_size]:
                     self.encoded += len(self.library.encode(group))
                     progress.advance(len(group))
-        self.meet()
+        self.barrier()
 
     def _with_adapters(self, record: AugmentedQuestion) -> AugmentedQuestion:
         """A question with those of its passages that could be encoded."""

@@ -44,7 +44,7 @@ def read_scores(directory: Path) -> dict[str, float]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError("the file is not text", where=str(path), mend="Run 'prag test' again") from error
+        raise InputError("the file is not text", where=str(path), hint="Run 'prag test' again") from error
     for number, line in enumerate(text.splitlines(), 1):
         name, _, value = line.partition("\t")
         try:
@@ -52,7 +52,7 @@ def read_scores(directory: Path) -> dict[str, float]:
         except ValueError as error:
             where = f"{path}, line {number}"
             raise InputError(
-                f"{line!r} is not a name and a number", where=where, mend="Run 'prag test' again"
+                f"{line!r} is not a name and a number", where=where, hint="Run 'prag test' again"
             ) from error
     return scores
 
@@ -65,7 +65,7 @@ def find_results(output_root: Path) -> list[Path]:
     """
     found = sorted(path.parent for path in output_root.rglob(RESULT_FILE))
     if not found:
-        raise InputError("there are no results", where=str(output_root), mend="Run 'prag test' first")
+        raise InputError("there are no results", where=str(output_root), hint="Run 'prag test' first")
     return found
 
 

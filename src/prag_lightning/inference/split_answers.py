@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prag_lightning.files import Journal
 from prag_lightning.inference.answerer import Row
+from prag_lightning.journal import Journal
 from prag_lightning.metrics import AnswerScores, evaluate
 from prag_lightning.records import AugmentedQuestion
 

@@ -19,7 +19,7 @@ from prag_lightning.files import read_json, safe_name
 from prag_lightning.llm.loading import short_name
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import RankBM25Retriever, Retriever
-from prag_lightning.training.library import Unencoded
+from prag_lightning.training.library import PendingPassage
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Encoding(Protocol):
 
     model_name: str
 
-    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[Unencoded]]:
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PendingPassage]]:
         """Groups of the passages whose adapters are missing."""
         ...
 
@@ -86,10 +86,10 @@ class PragDataModule(LightningDataModule):
         self.save_hyperparameters(ignore=["retriever"])
         safe_name(dataset, "data.dataset")
         if sample != -1 and sample < 1:
-            raise InputError(f"sample is {sample}", where="data.sample", mend="Give 1 or more, or -1 for all questions")
+            raise InputError(f"sample is {sample}", where="data.sample", hint="Give 1 or more, or -1 for all questions")
         for name, value in (("topk", topk), ("per_device_eval_batch_size", per_device_eval_batch_size)):
             if value < 1:
-                raise InputError(f"{name} is {value}", where=f"data.{name}", mend="Give 1 or more")
+                raise InputError(f"{name} is {value}", where=f"data.{name}", hint="Give 1 or more")
         self.dataset, self.data_path, self.data_type = dataset, data_path, data_type
         self.with_cot, self.sample, self.topk = with_cot, sample, topk
         self.augment_model, self.augment_root = augment_model, augment_root
@@ -100,7 +100,7 @@ class PragDataModule(LightningDataModule):
         self.augment_settings, self.chat = augment, chat
         if chat is not None and augment_model is None:
             raise InputError(
-                "no model is named for the server", where="data.augment_model", mend="Set it to the model's name there"
+                "no model is named for the server", where="data.augment_model", hint="Set it to the model's name there"
             )
         self._records: dict[str, list[AugmentedQuestion]] | None = None
 
@@ -125,7 +125,7 @@ class PragDataModule(LightningDataModule):
         if self._retriever is None:
             if self.corpus is None:
                 raise InputError(
-                    "there is nothing to retrieve from", where="data.corpus", mend="Set it to a .tsv or .jsonl file"
+                    "there is nothing to retrieve from", where="data.corpus", hint="Set it to a .tsv or .jsonl file"
                 )
             self._retriever = RankBM25Retriever(self.corpus)
         return self._retriever
@@ -151,7 +151,7 @@ class PragDataModule(LightningDataModule):
                 raise InputError(
                     "there is no augmented data",
                     where=str(folder),
-                    mend="Run 'prag augment' with the same configuration",
+                    hint="Run 'prag augment' with the same configuration",
                 )
             chosen = self._chosen(files, str(folder))
             self._records = {
@@ -166,7 +166,7 @@ class PragDataModule(LightningDataModule):
         records = (record for path in paths for record in read_records(path, self.augment_name(model_name)))
         return {passage.passage: passage for record in records for passage in record.passages}
 
-    def foreseen_records(self, model_name: str) -> list[AugmentedQuestion]:
+    def planned_records(self, model_name: str) -> list[AugmentedQuestion]:
         """The augmented records, and for the questions that have none, or have too few passages, those that retrieval
         gives them, augmented or not.
 
@@ -201,7 +201,7 @@ class PragDataModule(LightningDataModule):
             raise InputError(
                 f"there is no split {self.data_type!r}",
                 where=where,
-                mend=f"Set data.data_type to one of {', '.join(splits)}",
+                hint=f"Set data.data_type to one of {', '.join(splits)}",
             )
         return {self.data_type: splits[self.data_type]}
 
@@ -237,7 +237,7 @@ class PragDataModule(LightningDataModule):
                     raise InputError(
                         "the question has no gold answer",
                         where=f"{path}, test_id {record.question.test_id}",
-                        mend="Use 'prag predict' for questions without answers",
+                        hint="Use 'prag predict' for questions without answers",
                     )
         return self.predict_dataloader()
 
@@ -307,7 +307,7 @@ def read_records(path: Path, augment_model: str) -> list[AugmentedQuestion]:
         for place in ((test_id, None), *((test_id, passage.pid) for passage in record.passages)):
             if place in taken:
                 twice = f"test_id {test_id}" if place[1] is None else f"pid {place[1]}"
-                raise InputError(f"{twice} stands there twice", where=f"{path}, record {i}", mend="Number them apart")
+                raise InputError(f"{twice} stands there twice", where=f"{path}, record {i}", hint="Number them apart")
             taken.add(place)
     return records
 

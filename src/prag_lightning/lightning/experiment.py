@@ -11,8 +11,9 @@ from typing import Literal
 from lightning import LightningModule
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import Journal, safe_name
+from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
+from prag_lightning.journal import Journal
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.llm.generation import INFERENCE_METHODS, InferenceMethod, uses_adapters
 from prag_lightning.llm.loading import LLM, load_llm_for, short_name
@@ -21,17 +22,17 @@ from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, adapter_hash
 from prag_lightning.metrics import Extraction
 from prag_lightning.records import AugmentedQuestion, Json
-from prag_lightning.training.encoder import TrainingRecipe
 from prag_lightning.training.examples import (
+    INCLUDE_TEXTS,
     OBJECTIVES,
-    STATEMENTS,
     ExampleBuilder,
+    IncludeText,
     Objective,
-    Statement,
     objective_name,
 )
 from prag_lightning.training.layout import Layout, TrainedBase, warmup_directory
-from prag_lightning.training.library import AdapterLibrary, Unencoded
+from prag_lightning.training.library import AdapterLibrary, PendingPassage
+from prag_lightning.training.recipe import TrainingRecipe
 
 
 class Experiment(LightningModule):
@@ -49,8 +50,8 @@ class Experiment(LightningModule):
         block_size: Examples are cut at this many tokens.
         objective: published (the method's), answer (loss on the answer alone), closed_book (questions without the
             passage), distill (likewise, but matching what the model predicts with the passage in its prompt).
-        statement: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no QA
-            pair asks for.
+        include_text: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no
+            QA pair asks for.
         locality: Train also on so many questions a QA pair about other things, to be answered as without an adapter:
             adapters then bear being merged, and the model keeps what it knew.
         distill_samples: Of distill: how many continuations of each question the model writes when it sees the passage,
@@ -84,7 +85,7 @@ class Experiment(LightningModule):
         per_device_train_batch_size: int = 1,
         block_size: int = 3000,
         objective: Objective = "published",
-        statement: Statement = "none",
+        include_text: IncludeText = "none",
         locality: int = 0,
         distill_samples: int = 0,
         group_tokens: int | Literal["auto"] = 8192,
@@ -107,25 +108,25 @@ class Experiment(LightningModule):
         for name in (*at_least_one, "group_tokens", "max_new_tokens"):
             value = self.hparams[name]
             if isinstance(value, int) and value < 1:
-                raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
+                raise InputError(f"{name} is {value}", where=f"model.{name}", hint="Give 1 or more")
         for name in ("locality", "distill_samples"):
             if self.hparams[name] < 0:
-                raise InputError(f"{name} is {self.hparams[name]}", where=f"model.{name}", mend="Give 0 or more")
+                raise InputError(f"{name} is {self.hparams[name]}", where=f"model.{name}", hint="Give 0 or more")
         if not 0 < learning_rate < inf:
             raise InputError(
-                f"learning_rate is {learning_rate}", where="model.learning_rate", mend="Give a number above 0"
+                f"learning_rate is {learning_rate}", where="model.learning_rate", hint="Give a number above 0"
             )
         _one_of("inference_method", inference_method, INFERENCE_METHODS)
         _one_of("adapter_format", adapter_format, ADAPTER_FORMATS)
         _one_of("merge", merge, MERGES)
         _one_of("objective", objective, OBJECTIVES)
-        _one_of("statement", statement, STATEMENTS)
+        _one_of("include_text", include_text, INCLUDE_TEXTS)
         self.model_name = model_name
         self.inference_method = inference_method
         self.recipe = TrainingRecipe(
             lora_rank, lora_alpha, learning_rate, num_train_epochs, per_device_train_batch_size
         )
-        self.objective, self.statement = objective, statement
+        self.objective, self.include_text = objective, include_text
         self.locality, self.distill_samples = locality, distill_samples
         self.block_size = block_size
         self.group_tokens: int | Literal["auto"] = group_tokens
@@ -154,7 +155,7 @@ class Experiment(LightningModule):
             self.data.augment_name(self.model_name),
             self.recipe,
             self.data.with_cot,
-            objective_name(self.objective, self.statement, self.locality, self.distill_samples),
+            objective_name(self.objective, self.include_text, self.locality, self.distill_samples),
             self._trained_base(),
         )
 
@@ -178,7 +179,7 @@ class Experiment(LightningModule):
             data.dataset,
             min(self.block_size, self.llm.context),
             self.objective,
-            self.statement,
+            self.include_text,
             self.locality,
             self.distill_samples,
         )
@@ -191,7 +192,7 @@ class Experiment(LightningModule):
         assert self._library is not None
         return self._library
 
-    def group_size(self, passages: Sequence[Unencoded]) -> int:
+    def group_size(self, passages: Sequence[PendingPassage]) -> int:
         """Tokens in a step of these passages: as configured, or as measured by the first process."""
         if self.group_tokens != "auto":
             return self.group_tokens
@@ -242,4 +243,4 @@ class Experiment(LightningModule):
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise InputError(f"{name} is {value!r}", where=f"model.{name}", mend=f"Give one of {', '.join(allowed)}")
+        raise InputError(f"{name} is {value!r}", where=f"model.{name}", hint=f"Give one of {', '.join(allowed)}")

@@ -10,15 +10,15 @@ import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import Journal
 from prag_lightning.inference.answerer import Row
 from prag_lightning.inference.results import print_results, write_results
 from prag_lightning.inference.split_answers import SplitAnswers
+from prag_lightning.journal import Journal
 from prag_lightning.lightning.experiment import Experiment
 from prag_lightning.llm.generation import uses_adapters
 from prag_lightning.metrics import AnswerScores
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
-from prag_lightning.training.library import Unencoded
+from prag_lightning.training.library import PendingPassage
 from prag_lightning.warmup.questions import check_base_weight
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class PragModule(Experiment):
 
     # fit
 
-    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[Unencoded]]:
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PendingPassage]]:
         """Groups of the passages whose adapters are missing."""
         self.open_library(create=True)
         missing = self.library.missing(passages)
@@ -54,7 +54,7 @@ class PragModule(Experiment):
         self.trainer.strategy.barrier("all processes have seen the same adapters missing")
         return groups
 
-    def training_step(self, group: list[Unencoded], batch_idx: int) -> STEP_OUTPUT:
+    def training_step(self, group: list[PendingPassage], batch_idx: int) -> STEP_OUTPUT:
         """Train a group's adapters, all of the recipe's steps, and store them."""
         if not group:
             return None
@@ -101,14 +101,14 @@ class PragModule(Experiment):
                 f"{len(vanished)} adapters are gone that were there before, such as that of "
                 f"{next(iter(vanished.values()))[:60]!r}",
                 where=str(store.root),
-                mend="Something else deletes there: see to it, and run 'prag fit' again, which makes them anew",
+                hint="Something else deletes there: see to it, and run 'prag fit' again, which makes them anew",
             )
         if failed:
             some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(failed.items())[:NAMED_FAILURES])
             raise PragError(
                 f"{len(failed)} passages could not be encoded, the others were: {some}",
                 where=str(store.root),
-                mend="Mend them in the augmented file, or lower model.learning_rate if training diverged",
+                hint="Mend them in the augmented file, or lower model.learning_rate if training diverged",
             )
 
     # test and predict
@@ -231,7 +231,7 @@ class PragModule(Experiment):
                 f"{len(unanswered)} could not be answered or used, the others were: "
                 + "; ".join(unanswered[:NAMED_FAILURES]),
                 where=str(self.splits[0][1].directory.parent),
-                mend="Shorten them, take fewer passages (data.topk), or see what 'prag fit' says of them",
+                hint="Shorten them, take fewer passages (data.topk), or see what 'prag fit' says of them",
             )
 
     # Helpers

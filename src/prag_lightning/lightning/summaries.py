@@ -20,7 +20,7 @@ COMPARED_SETTINGS = (
     "inference_method",
     "model_name",
     "objective",
-    "statement",
+    "include_text",
     "locality",
     "distill_samples",
     "merge",

@@ -22,9 +22,9 @@ from prag_lightning.commands.hub import check_hub, push
 from prag_lightning.commands.plan import StagePlan, check_memory, plan_augment, plan_fit, plan_test, print_plan
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import Journal
 from prag_lightning.inference.answerer import Adapters
 from prag_lightning.inference.on_demand import OnDemand
+from prag_lightning.journal import Journal
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule
@@ -103,7 +103,7 @@ class PragTrainer(Trainer):
             raise PragError(
                 f"{len(skipped)} passages could not be augmented, the others were: {some}",
                 where=str(datamodule.augment_folder(model.model_name)),
-                mend="The next best took their places, where there were any; cut the passages shorter to have them",
+                hint="The next best took their places, where there were any; cut the passages shorter to have them",
             )
 
     def _augmenter(self, model: PragModule, data: PragDataModule, folder: Path) -> JournalledAugmenter:
@@ -163,17 +163,26 @@ class PragTrainer(Trainer):
         `adapters` says otherwise."""
         adapters = uses_adapters(model.inference_method) if adapters is None else adapters
         library = model.open_library(create=True) if adapters else None
-        rank, processes, meet = self.global_rank, self.world_size, self.strategy.barrier
+        rank, world_size, barrier = self.global_rank, self.world_size, self.strategy.barrier
         folder = data.augment_folder(model.model_name)
 
         @cache
         def make_augmenter() -> SharedAugmenter:
-            return SharedAugmenter(self._augmenter(model, data, folder), rank, processes, meet)
+            return SharedAugmenter(self._augmenter(model, data, folder), rank, world_size, barrier)
 
         known = {} if library is None else data.augmented_passages(model.model_name)
         spare = data.augment_settings.extra_candidates
         return OnDemand(
-            data.retriever, data.topk, spare, library, known, make_augmenter, model.group_size, rank, processes, meet
+            data.retriever,
+            data.topk,
+            spare,
+            library,
+            known,
+            make_augmenter,
+            model.group_size,
+            rank,
+            world_size,
+            barrier,
         )
 
     def plan(self, model: PragModule, datamodule: PragDataModule, measure: bool = True) -> list[StagePlan]:
@@ -202,7 +211,7 @@ class PragTrainer(Trainer):
         name = model.model_name
         with self.precision_plugin.forward_context():
             known = datamodule.augmented_passages(name)
-            records = datamodule.foreseen_records(name)
+            records = datamodule.planned_records(name)
             texts = list(dict.fromkeys(p.passage for record in records for p in record.passages))
             stages = [StagePlan("augment", "passages", len(texts), 0, 0.0)]
             if any(text not in known for text in texts):
@@ -267,7 +276,7 @@ class PragTrainer(Trainer):
         if push_to_hub is not None:
             check_hub(push_to_hub)
         if rank is not None and rank < 1:
-            raise InputError(f"rank is {rank}", where="--rank", mend="Give 1 or more")
+            raise InputError(f"rank is {rank}", where="--rank", hint="Give 1 or more")
         self._attach(model, datamodule)
         adapters = Adapters(model.open_library(create=passages is not None), model.merge)
         exporter = Exporter(adapters, Path(out), rank)

@@ -55,7 +55,7 @@ def decodes(model: Any) -> bool:
     )
 
 
-class _AllRead(Exception):
+class _StopPrefill(Exception):
     """The last layer has the keys and values of all tokens that were to be read."""
 
 
@@ -69,7 +69,7 @@ class _ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def __init__(self, length: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.length = length
-        self.ends_reading = False
+        self.stops_prefill = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take the memory, `[N, heads, length, size]`."""
@@ -92,8 +92,8 @@ class _ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         for reserved, states in zip(self.reserved, (key_states, value_states), strict=True):
             reserved[:, :, start:stop] = states
         shown = self._show(stop)
-        if self.ends_reading:
-            raise _AllRead
+        if self.stops_prefill:
+            raise _StopPrefill
         return shown
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -138,13 +138,13 @@ def decode(
     if adapters is not None:
         llm.stack.set(adapters, scaling)
     cache = _read(llm, ids, mask, max_new_tokens)
-    barred = _barred(mask, max_new_tokens, llm.model.dtype)
+    padding_mask = _padding_mask(mask, max_new_tokens, llm.model.dtype)
     positions = mask.sum(1, keepdim=True) - 1
     step = ids[:, -1:]
     for number in range(max_new_tokens):
         logits = llm.model(
             input_ids=step,
-            attention_mask=None if barred is None else barred[..., : ids.shape[1] + number],
+            attention_mask=None if padding_mask is None else padding_mask[..., : ids.shape[1] + number],
             position_ids=positions + number,
             past_key_values=cache,
             use_cache=True,
@@ -163,7 +163,7 @@ def decode(
             stay = going.nonzero().squeeze(1)
             cache.batch_select_indices(stay)
             rows, positions, going, best = rows[stay], positions[stay], going[stay], best[stay]
-            barred = None if barred is None else barred[stay]
+            padding_mask = None if padding_mask is None else padding_mask[stay]
             if adapters is not None:
                 adapters = {name: (lora_a[stay], lora_b[stay]) for name, (lora_a, lora_b) in adapters.items()}
                 llm.stack.set(adapters, scaling)
@@ -183,14 +183,14 @@ def _read(llm: LLM, ids: Tensor, mask: Tensor, max_new_tokens: int) -> Any:
     if longest > 1:
         padding = longest - mask.sum(1, keepdim=True)
         places = (torch.arange(longest, device=ids.device) + padding) % longest
-        cache.layers[-1].ends_reading = True
-        with suppress(_AllRead):
+        cache.layers[-1].stops_prefill = True
+        with suppress(_StopPrefill):
             llm.model(input_ids=ids.gather(1, places)[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache.layers[-1].ends_reading = False
+        cache.layers[-1].stops_prefill = False
     return cache
 
 
-def _barred(mask: Tensor, max_new_tokens: int, dtype: torch.dtype) -> Tensor | None:
+def _padding_mask(mask: Tensor, max_new_tokens: int, dtype: torch.dtype) -> Tensor | None:
     """What keeps rows from reading the padding behind their prompts: minus infinity there, `[N, 1, 1, T - 1 +
     max_new_tokens]`; nothing if there is none."""
     if mask.all():

@@ -34,7 +34,7 @@ def uses_adapters(method: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Unanswered:
+class GenerationFailure:
     """Why a prompt was not continued."""
 
     reason: str
@@ -69,7 +69,7 @@ def generate(
     for text in generate_each(
         llm, prompts, max_new_tokens, adapters=adapters, scaling=scaling, logits_processors=logits_processors
     ):
-        if isinstance(text, Unanswered):
+        if isinstance(text, GenerationFailure):
             raise PragError(f"a prompt cannot be continued: {text.reason}")
         texts.append(text)
     return texts
@@ -84,12 +84,14 @@ def generate_each(
     adapters: Sequence[LoraWeights] | LoraWeights | None = None,
     scaling: float = 1.0,
     logits_processors: Sequence[LogitsProcessor] = (),
-) -> list[str | Unanswered]:
+) -> list[str | GenerationFailure]:
     """As `generate`, but a prompt that is empty, leaves no room in the model's context, or meets scores that are not
     finite costs its own row alone."""
-    refused = {row: reason for row, prompt in enumerate(prompts) if (reason := unfit(llm, prompt, max_new_tokens))}
+    refused = {
+        row: reason for row, prompt in enumerate(prompts) if (reason := check_length(llm, prompt, max_new_tokens))
+    }
     if len(refused) == len(prompts):
-        return [Unanswered(reason) for reason in refused.values()]
+        return [GenerationFailure(reason) for reason in refused.values()]
     prompts = [[llm.pad_id] if row in refused else prompt for row, prompt in enumerate(prompts)]
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), llm.pad_id)
@@ -107,7 +109,7 @@ def generate_each(
     texts: list[str] = llm.tokenizer.batch_decode(written, skip_special_tokens=True)
     not_finite = set(broken.nonzero().flatten().tolist()) - refused.keys()
     refused |= dict.fromkeys(not_finite, "the model's scores are not finite")
-    return [Unanswered(refused[row]) if row in refused else text for row, text in enumerate(texts)]
+    return [GenerationFailure(refused[row]) if row in refused else text for row, text in enumerate(texts)]
 
 
 def _placed(adapters: Sequence[LoraWeights] | LoraWeights, llm: LLM) -> LoraWeights:
@@ -117,7 +119,7 @@ def _placed(adapters: Sequence[LoraWeights] | LoraWeights, llm: LLM) -> LoraWeig
     return {name: (lora_a.to(device, dtype), lora_b.to(device, dtype)) for name, (lora_a, lora_b) in stacked.items()}
 
 
-def unfit(llm: LLM, prompt: Sequence[int], max_new_tokens: int) -> str:
+def check_length(llm: LLM, prompt: Sequence[int], max_new_tokens: int) -> str:
     """Why a prompt cannot be continued by so many tokens; empty if it can."""
     if not prompt:
         return "its prompt is empty"

@@ -151,7 +151,7 @@ def _unloadable(model_name: str, error: Exception) -> InputError:
     return InputError(
         f"the model {model_name!r} cannot be loaded: {reason}",
         where="model.model_name",
-        mend=f"Give a folder, a hub id that you have access to, or one of {', '.join(MODEL_IDS)}",
+        hint=f"Give a folder, a hub id that you have access to, or one of {', '.join(MODEL_IDS)}",
     )
 
 
@@ -173,7 +173,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(
             f"no model at {str(folder)!r}: no such folder, or no config.json in it",
             where="model.model_name",
-            mend=f"Give a folder, a hub id, or one of {', '.join(MODEL_IDS)}",
+            hint=f"Give a folder, a hub id, or one of {', '.join(MODEL_IDS)}",
         )
 
 

@@ -64,7 +64,7 @@ class JsonConstraint(LogitsProcessor):
             raise InputError(
                 "llguidance is not installed",
                 where="data.augment.constrained",
-                mend="pip install 'prag-lightning[constrained]'",
+                hint="pip install 'prag-lightning[constrained]'",
             ) from error
         self._masks = llguidance.numpy
         self.tokens = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocab_size)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import naming, sweep, unfinished
+from prag_lightning.files import path_in_errors, remove_stale_temp, temp_path
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 from prag_lightning.lora.weights_file import (
     LARGEST_HEADER,
@@ -32,7 +32,7 @@ from prag_lightning.lora.weights_file import (
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-MEND = "Delete this directory and run 'prag fit' again"
+HINT = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
 
 
@@ -109,10 +109,10 @@ def write_adapter(
         notes: Texts of further files, by name.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    sweep(directory.parent, directory.name)
-    beside = unfinished(directory)
+    remove_stale_temp(directory.parent, directory.name)
+    beside = temp_path(directory)
     try:
-        with naming(directory):
+        with path_in_errors(directory):
             write_files(beside, named_tensors(weights), config, origin=origin)
             for name, text in notes.items():
                 (beside / name).write_text(text, encoding="utf-8")
@@ -179,7 +179,7 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
         pairs = _pairs(tensors.header, shapes)
     except ValueError as error:
         raise InputError(
-            f"{error}: the adapter is of another model", where=str(directory / WEIGHTS_FILE), mend=MEND
+            f"{error}: the adapter is of another model", where=str(directory / WEIGHTS_FILE), hint=HINT
         ) from error
     return StoredAdapter(tensors.runs, pairs)
 
@@ -206,15 +206,15 @@ def read_directory(
         tensors = deserialised(read_bounded(weights_path, LARGEST_HEADER + 8 * parameters), origin)
     except FileNotFoundError as error:
         raise InputError(
-            "the adapter is missing", where=str(error.filename or weights_path), mend="Run 'prag fit'"
+            "the adapter is missing", where=str(error.filename or weights_path), hint="Run 'prag fit'"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), mend=MEND) from error
+        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), hint=HINT) from error
     if found != (rank, alpha):
         raise InputError(
             f"the adapter has rank {found[0]} and alpha {found[1]}, not {rank} and {alpha}",
             where=str(config_path),
-            mend="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
+            hint="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
         )
     return tensors
 
@@ -272,7 +272,7 @@ def replace_link(link: Path, target: Path) -> None:
         if os.readlink(link) == text:
             return
     elif link.exists():
-        raise InputError("an adapter that this run did not write is in the way", where=str(link), mend="Move it away")
+        raise InputError("an adapter that this run did not write is in the way", where=str(link), hint="Move it away")
     link.parent.mkdir(parents=True, exist_ok=True)
     beside = link.with_name(f".{link.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)

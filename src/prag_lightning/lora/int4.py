@@ -25,7 +25,7 @@ def compress(weights: LoraWeights, base_weight: LoraWeights) -> dict[str, Tensor
         base_weight: The one that its training started from.
     """
     numbers, scales = [], []
-    for way in _ways(weights, base_weight):
+    for way in _deltas(weights, base_weight):
         scale = (way.abs().amax(dim=1, keepdim=True) / _LARGEST).clamp_min(torch.finfo(torch.float32).tiny)
         numbers.append((way / scale).round().to(torch.int8).flatten() + 8)
         scales.append(scale.flatten())
@@ -43,7 +43,7 @@ def expand(tensors: Mapping[str, Tensor], base_weight: LoraWeights) -> LoraWeigh
     values, scales = tensors[VALUES], tensors[SCALES]
     if (values.dtype, scales.dtype) != (torch.uint8, torch.float32):
         raise ValueError(f"it holds {values.dtype} and {scales.dtype}")
-    ranks = [way.shape for way in _ways(base_weight, base_weight)]
+    ranks = [way.shape for way in _deltas(base_weight, base_weight)]
     parameters = sum(shape.numel() for shape in ranks)
     if values.numel() != (parameters + 1) // 2 or scales.numel() != sum(shape[0] for shape in ranks):
         raise ValueError(f"it holds {2 * values.numel()} values where {parameters} are needed")
@@ -60,7 +60,7 @@ def expand(tensors: Mapping[str, Tensor], base_weight: LoraWeights) -> LoraWeigh
     }
 
 
-def _ways(weights: LoraWeights, base_weight: LoraWeights) -> Iterator[Tensor]:
+def _deltas(weights: LoraWeights, base_weight: LoraWeights) -> Iterator[Tensor]:
     """A - A0 `[r, d_in]` and (B - B0) transposed `[r, d_out]`, module by module in order of their names."""
     for name in sorted(base_weight):
         (lora_a, lora_b), (start_a, start_b) = weights[name], base_weight[name]

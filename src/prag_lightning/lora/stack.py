@@ -77,7 +77,7 @@ class LoraStack:
             raise InputError(
                 f"the model has no linear layer named {', '.join(map(repr, missing))}",
                 where="model.target_modules",
-                mend=f"It has {', '.join(sorted(linears))}",
+                hint=f"It has {', '.join(sorted(linears))}",
             )
         self.layers = {name: StackedLinear(module) for name, module in found.items()}
         self._sizes = {name: (module.in_features, module.out_features) for name, module in found.items()}

@@ -13,10 +13,10 @@ import torch
 from peft import LoraConfig
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import UNFINISHED, naming, sweep, unfinished
+from prag_lightning.files import TEMP_SUFFIX, path_in_errors, remove_stale_temp, temp_path
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
-    MEND,
+    HINT,
     WEIGHTS_FILE,
     all_finite,
     is_adapter,
@@ -55,7 +55,7 @@ def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create
     """
     if not is_adapter(directory):
         if not create:
-            raise InputError("base_weight is missing", where=str(directory), mend="Run 'prag fit', which makes it")
+            raise InputError("base_weight is missing", where=str(directory), hint="Run 'prag fit', which makes it")
         write_adapter(directory, random_adapter(stack, config.r, seed=0), config)
     return read_adapter(directory, stack, config.r, config.lora_alpha), adapter_hash(directory)
 
@@ -72,7 +72,7 @@ def adapter_hash(directory: Path) -> str:
         raise InputError(
             f"no base_weight: {error.strerror}",
             where=str(directory / WEIGHTS_FILE),
-            mend="Train it with 'prag fit --config configs/warmup.yaml', or set model.base_weight to a PEFT directory",
+            hint="Train it with 'prag fit --config configs/warmup.yaml', or set model.base_weight to a PEFT directory",
         ) from error
 
 
@@ -138,10 +138,10 @@ class AdapterStore:
             return
         folder = self.root / self._folder
         folder.mkdir(parents=True, exist_ok=True)
-        group = unfinished(folder / "group")
+        group = temp_path(folder / "group")
         try:
             for key, weights in adapters.items():
-                with naming(self.directory(key)):
+                with path_in_errors(self.directory(key)):
                     self._write(group / self.directory(key).relative_to(folder), weights)
             self._place(group.rename(group.with_suffix("")))
         finally:
@@ -150,9 +150,9 @@ class AdapterStore:
     def recover(self) -> None:
         """Put the groups in place that killed processes had finished, and delete what they had not."""
         folder = self.root / self._folder
-        sweep(folder)
+        remove_stale_temp(folder)
         for group in folder.glob(".group.*"):
-            if group.suffix != UNFINISHED:
+            if group.suffix != TEMP_SUFFIX:
                 self._place(group)
 
     def _place(self, group: Path) -> None:
@@ -194,7 +194,7 @@ class AdapterStore:
         directory = self.directory(key)
         if not (directory / CONFIG_FILE).exists() and not (directory / self._file).exists():
             raise InputError(
-                f"no adapter for {passage}", where=str(self.root), mend="Run 'prag fit' with the same configuration"
+                f"no adapter for {passage}", where=str(self.root), hint="Run 'prag fit' with the same configuration"
             )
         weights = self.read(directory)
         self._cache[key] = weights
@@ -220,9 +220,9 @@ class AdapterStore:
             tensors = read_directory(directory, rank, alpha, self._parameters, COMPACT_FILE, origin)
             weights = expand(tensors, self.base_weight)
         except (KeyError, ValueError) as error:
-            raise InputError(f"the adapter is of another model: {error}", where=str(directory), mend=MEND) from error
+            raise InputError(f"the adapter is of another model: {error}", where=str(directory), hint=HINT) from error
         if not all_finite(weights):
-            raise InputError("the adapter holds values that are not finite", where=str(directory), mend=MEND)
+            raise InputError("the adapter holds values that are not finite", where=str(directory), hint=HINT)
         return weights
 
     def _origin(self, directory: Path) -> Origin:

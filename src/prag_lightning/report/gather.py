@@ -13,7 +13,7 @@ from prag_lightning.inference.results import RESULT_FILE, find_results, method_o
 from prag_lightning.llm.loading import short_name
 from prag_lightning.records import Json, answers_from_json
 
-MEND = "Run 'prag test' again, or move this folder away"
+HINT = "Run 'prag test' again, or move this folder away"
 SCORES = ("em", "f1", "prec", "recall")
 _OF_EVERY_METHOD = ("model_name", "with_cot", "max_new_tokens", "answer_extraction", "prompts")
 _OF_PASSAGES = ("topk", "augment_model", "retrieve_at_test")
@@ -25,7 +25,7 @@ _OF_ADAPTERS = (
     "per_device_train_batch_size",
     "block_size",
     "objective",
-    "statement",
+    "include_text",
     "locality",
     "distill_samples",
     "adapter_format",
@@ -142,7 +142,7 @@ def gather(output_root: Path) -> list[Experiment]:
         parts = directory.relative_to(output_root).parts
         if len(parts) < 3:
             raise InputError(
-                "a result is not where results are written", where=str(directory), mend="Move this folder away"
+                "a result is not where results are written", where=str(directory), hint="Move this folder away"
             )
         by_path.setdefault("/".join(parts[:-2]), []).append(read_result(directory))
     return [experiment for path, results in sorted(by_path.items()) for experiment in _experiments(path, results)]
@@ -169,9 +169,9 @@ def read_result(directory: Path) -> Result:
     Raises:
         InputError: naming the file that is missing or damaged, or does not belong to the others.
     """
-    config = read_json(directory / "config.json", MEND)
+    config = read_json(directory / "config.json", HINT)
     if not isinstance(config, Mapping):
-        raise InputError("the file holds no settings", where=str(directory / "config.json"), mend=MEND)
+        raise InputError("the file holds no settings", where=str(directory / "config.json"), hint=HINT)
     parts = [config, *(part for name in ("model", "data") if isinstance(part := config.get(name), Mapping))]
     settings = {str(name): value for part in parts for name, value in part.items()}
     replies = _read_replies(directory / "predict.json")
@@ -182,39 +182,39 @@ def read_result(directory: Path) -> Result:
             raise InputError(
                 f"{RESULT_FILE} says {score} {said}, and the answers of predict.json give {mean:.6g}",
                 where=str(directory),
-                mend=MEND,
+                hint=HINT,
             )
     return result
 
 
 def _read_replies(path: Path) -> tuple[Reply, ...]:
-    rows = read_json(path, MEND)
+    rows = read_json(path, HINT)
     if not isinstance(rows, list):
-        raise InputError("the file is not a list of answers", where=str(path), mend=MEND)
+        raise InputError("the file is not a list of answers", where=str(path), hint=HINT)
     if not rows:
-        raise InputError("the file holds no answers", where=str(path), mend=MEND)
+        raise InputError("the file holds no answers", where=str(path), hint=HINT)
     by_id: dict[int, Reply] = {}
     for number, row in enumerate(rows):
         reply = _reply(row, f"{path}, row {number}")
         if reply.test_id in by_id:
-            raise InputError(f"a second row has test_id {reply.test_id}", where=f"{path}, row {number}", mend=MEND)
+            raise InputError(f"a second row has test_id {reply.test_id}", where=f"{path}, row {number}", hint=HINT)
         by_id[reply.test_id] = reply
     return tuple(by_id[test_id] for test_id in sorted(by_id))
 
 
 def _reply(row: Json, where: str) -> Reply:
     if not isinstance(row, Mapping):
-        raise InputError(f"an answer is not an object but {type(row).__name__}", where=where, mend=MEND)
+        raise InputError(f"an answer is not an object but {type(row).__name__}", where=where, hint=HINT)
     test_id, question, text = (row.get(name) for name in ("test_id", "question", "text"))
     if not isinstance(test_id, int) or isinstance(test_id, bool):
-        raise InputError(f"'test_id' is not a whole number but {test_id!r}", where=where, mend=MEND)
+        raise InputError(f"'test_id' is not a whole number but {test_id!r}", where=where, hint=HINT)
     if not isinstance(question, str) or not isinstance(text, str):
-        raise InputError("'question' or 'text' is not a text", where=where, mend=MEND)
+        raise InputError("'question' or 'text' is not a text", where=where, hint=HINT)
     scores = {}
     for name in SCORES:
         value = row.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise InputError(f"{name!r} is not a number from 0 to 1 but {value!r}", where=where, mend=MEND)
+            raise InputError(f"{name!r} is not a number from 0 to 1 but {value!r}", where=where, hint=HINT)
         scores[name] = float(value)
     return Reply(test_id, question, answers_from_json(row.get("answer"), where), text, scores)
 

@@ -56,7 +56,7 @@ _RECIPE = {
     "per_device_train_batch_size": 1,
     "block_size": 3000,
     "objective": "published",
-    "statement": "none",
+    "include_text": "none",
     "locality": 0,
     "answer_extraction": "paper",
     "topk": 3,

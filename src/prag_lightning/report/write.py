@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prag_lightning.errors import output_errors
 from prag_lightning.files import write_text
 from prag_lightning.inference.results import print_results
-from prag_lightning.output_errors import writing
 from prag_lightning.report.gather import Experiment, gather
 from prag_lightning.report.page import html, markdown, sections
 from prag_lightning.report.tables import half_widths
@@ -44,6 +44,6 @@ def _print(experiments: list[Experiment]) -> None:
 
 def _write(path: Path, text: str) -> Path:
     """Write a file; half a character, which JSON may hold, becomes a question mark."""
-    with writing("the report", path, "Name another folder with --out"):
+    with output_errors("the report", path, "Name another folder with --out"):
         write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
     return path

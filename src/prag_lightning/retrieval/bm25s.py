@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from prag_lightning.data.corpus import CorpusReader, corpus_facts
 from prag_lightning.errors import InputError
-from prag_lightning.files import naming, read_json, write_json
+from prag_lightning.files import path_in_errors, read_json, write_json
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
 from prag_lightning.retrieval import index_files
@@ -75,7 +75,7 @@ class BM25sRetriever(IndexedRetriever):
             yield
         except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise InputError(
-                f"the index is damaged: {error}", where=str(self.index), mend="Make it anew with prag index"
+                f"the index is damaged: {error}", where=str(self.index), hint="Make it anew with prag index"
             ) from error
 
     def build(self) -> None:
@@ -88,7 +88,7 @@ class BM25sRetriever(IndexedRetriever):
             raise InputError(
                 "there is nothing to index",
                 where="data.retriever.init_args.corpus",
-                mend="Set it to a .tsv or .jsonl file",
+                hint="Set it to a .tsv or .jsonl file",
             )
         self.index.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.index.with_name(f".{self.index.name}.lock")):
@@ -96,7 +96,7 @@ class BM25sRetriever(IndexedRetriever):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             try:
-                with naming(self.index):
+                with path_in_errors(self.index):
                     self._build_in(partial, self.corpus)
                 _replace(self.index, partial)
             except BaseException:
@@ -126,7 +126,7 @@ class BM25sRetriever(IndexedRetriever):
                 raise InputError(
                     f"the index was made with {name} {about.get(name)!r} where {value!r} is asked for",
                     where=str(self.index),
-                    mend="Make it anew with prag index, or name another folder",
+                    hint="Make it anew with prag index, or name another folder",
                 )
 
 
@@ -147,7 +147,7 @@ class _OpenIndex:
             import bm25s
         except ImportError as error:
             raise InputError(
-                "bm25s is not installed", where="data.retriever", mend="pip install 'prag-lightning[bm25s]'"
+                "bm25s is not installed", where="data.retriever", hint="pip install 'prag-lightning[bm25s]'"
             ) from error
         self.words = index_files.Strings(folder, index_files.WORDS)
         self.passages = index_files.Strings(folder, index_files.PASSAGES)
@@ -206,12 +206,12 @@ class _OpenIndex:
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
-    mend = "Make it with prag index and the same configuration"
+    hint = "Make it with prag index and the same configuration"
     if not (folder / "index.json").exists():
-        raise InputError("there is no index", where=str(folder), mend=mend)
-    about = read_json(folder / "index.json", mend)
+        raise InputError("there is no index", where=str(folder), hint=hint)
+    about = read_json(folder / "index.json", hint)
     if not isinstance(about, dict):
-        raise InputError("the file describes no index", where=str(folder / "index.json"), mend=mend)
+        raise InputError("the file describes no index", where=str(folder / "index.json"), hint=hint)
     return about
 
 

@@ -98,7 +98,7 @@ class ElasticsearchRetriever(IndexedRetriever):
             raise InputError(
                 "there is nothing to index",
                 where="data.retriever.init_args.corpus",
-                mend="Set it to a .tsv or .jsonl file",
+                hint="Set it to a .tsv or .jsonl file",
             )
         with self._errors_named():
             client = self._connect()
@@ -143,7 +143,7 @@ class ElasticsearchRetriever(IndexedRetriever):
             used = names[1:]
         if not used:
             raise InputError(
-                "the name is that of an index that prag did not make", where=self._place(), mend="Choose another name"
+                "the name is that of an index that prag did not make", where=self._place(), hint="Choose another name"
             )
         fresh = next(name for name in names if name not in used)
         if client.indices.exists(index=fresh):
@@ -160,7 +160,7 @@ class ElasticsearchRetriever(IndexedRetriever):
                     raise InputError(
                         f"the index was made with {name} {about.get(name)!r} where {value!r} is asked for",
                         where=self._place(),
-                        mend="Make it anew with prag index, or name another one",
+                        hint="Make it anew with prag index, or name another one",
                     )
 
     def _library(self) -> Any:
@@ -175,7 +175,7 @@ class ElasticsearchRetriever(IndexedRetriever):
             raise InputError(
                 f"the client of {self.server} is not installed",
                 where="data.retriever",
-                mend=f"pip install 'prag-lightning[{self.server}]'",
+                hint=f"pip install 'prag-lightning[{self.server}]'",
             ) from error
         return elasticsearch
 
@@ -220,23 +220,23 @@ class ElasticsearchRetriever(IndexedRetriever):
             return InputError(
                 f"the server does not speak with this client: {reason}",
                 where=self._place(),
-                mend="For OpenSearch set data.retriever.init_args.server to opensearch; for Elasticsearch install the "
+                hint="For OpenSearch set data.retriever.init_args.server to opensearch; for Elasticsearch install the "
                 "client of the server's major version",
             )
         if status in (401, 403):
             return InputError(
                 f"the server refuses: {reason}",
                 where=self._place(),
-                mend="Set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD",
+                hint="Set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD",
             )
         if status == 404:
-            return InputError("there is no index", where=self._place(), mend="Make it with prag index")
+            return InputError("there is no index", where=self._place(), hint="Make it with prag index")
         if isinstance(error, ValueError):
-            return InputError(f"the server cannot be asked: {reason}", where=self._place(), mend="Check the url")
+            return InputError(f"the server cannot be asked: {reason}", where=self._place(), hint="Check the url")
         return PragError(
             f"the server does not answer as it should: {reason}",
             where=self._place(),
-            mend="See that it runs, and set data.retriever.init_args.url or ELASTICSEARCH_URL",
+            hint="See that it runs, and set data.retriever.init_args.url or ELASTICSEARCH_URL",
         )
 
     def _place(self) -> str:

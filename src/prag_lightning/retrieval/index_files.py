@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from prag_lightning.files import naming
+from prag_lightning.files import path_in_errors
 from prag_lightning.records import Passage
 
 SCORES, PASSAGES_OF, STARTS = "data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy"
@@ -97,7 +97,7 @@ def build_index(
     spool.mkdir()
     vocabulary: dict[str, int] = {}
     lengths: list[NDArray[np.int64]] = []
-    holders = np.zeros(0, np.int64)
+    doc_freq = np.zeros(0, np.int64)
     with ExitStack() as files:
         strings, ends = files.enter_context((folder / f"{PASSAGES}s.bin").open("wb")), _Ends()
         spooled = [files.enter_context((spool / name).open("wb")) for name in ("passages", "words", "counts")]
@@ -106,15 +106,15 @@ def build_index(
             for each in block:
                 text = json.dumps([each.text, each.id, each.title], ensure_ascii=False)
                 ends.add(strings.write(text.encode()))
-            holders = np.pad(holders, (0, len(vocabulary) - len(holders)))
-            _spool(of_words, sum(map(len, lengths)), holders, spooled)
+            doc_freq = np.pad(doc_freq, (0, len(vocabulary) - len(doc_freq)))
+            _spool(of_words, sum(map(len, lengths)), doc_freq, spooled)
             lengths.append(np.array([len(ids) for ids in of_words]))
         ends.save(folder / f"{PASSAGES}_ends.npy")
     order = _save_words(folder, vocabulary)
     all_lengths = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
-    size = IndexSize(len(all_lengths), len(vocabulary), int(holders.sum()))
+    size = IndexSize(len(all_lengths), len(vocabulary), int(doc_freq.sum()))
     if size.pairs:
-        _sort_scores(folder, spool, holders[order], np.argsort(order), all_lengths, (k1, b))
+        _sort_scores(folder, spool, doc_freq[order], np.argsort(order), all_lengths, (k1, b))
     shutil.rmtree(spool)
     return size
 
@@ -153,14 +153,14 @@ def _word_ids(words: list[str], vocabulary: dict[str, int]) -> list[int]:
     return [vocabulary.setdefault(word, len(vocabulary)) for word in words]
 
 
-def _spool(of_words: list[list[int]], first: int, holders: NDArray[np.int64], files: Sequence[BinaryIO]) -> None:
+def _spool(of_words: list[list[int]], first: int, doc_freq: NDArray[np.int64], files: Sequence[BinaryIO]) -> None:
     """Append a block's pairs of passage and word with how often it stands there, and count each word's passages."""
     lengths = [len(ids) for ids in of_words]
     passages = np.repeat(np.arange(len(of_words), dtype=np.int64), lengths)
     words = np.fromiter((word for ids in of_words for word in ids), np.int64, len(passages))
     pairs, counts = np.unique(passages << 32 | words, return_counts=True)
     columns = (pairs >> 32) + first, pairs & 0xFFFFFFFF, counts
-    holders += np.bincount(columns[1], minlength=len(holders))
+    doc_freq += np.bincount(columns[1], minlength=len(doc_freq))
     for file, column in zip(files, columns, strict=True):
         file.write(column.astype(np.int32).tobytes())
 
@@ -178,7 +178,7 @@ def _save_words(folder: Path, vocabulary: dict[str, int]) -> NDArray[np.int64]:
 def _sort_scores(
     folder: Path,
     spool: Path,
-    holders: NDArray[np.int64],
+    doc_freq: NDArray[np.int64],
     place_of: NDArray[np.int64],
     lengths: NDArray[np.int64],
     k1_and_b: tuple[float, float],
@@ -188,9 +188,9 @@ def _sort_scores(
     The score is Lucene's BM25, `idf * tf / (tf + k1 * (1 - b + b * length / mean length))`, as bm25s computes it.
     """
     k1, b = k1_and_b
-    idf = np.log(1 + (len(lengths) - holders + 0.5) / (holders + 0.5)).astype(np.float32)
-    held_back = k1 * (1 - b + b * lengths / lengths.mean())
-    starts = np.concatenate([[0], np.cumsum(holders)])
+    idf = np.log(1 + (len(lengths) - doc_freq + 0.5) / (doc_freq + 0.5)).astype(np.float32)
+    length_norm = k1 * (1 - b + b * lengths / lengths.mean())
+    starts = np.concatenate([[0], np.cumsum(doc_freq)])
     np.save(folder / STARTS, starts)
     pairs = int(starts[-1])
     scores = _new_array(folder / SCORES, np.float32, pairs)
@@ -204,7 +204,7 @@ def _sort_scores(
         passages, words, repeats = passages[order], words[order], counts[order].astype(np.float32)
         present, first, many = np.unique(words, return_index=True, return_counts=True)
         places = next_place[words] + np.arange(len(words)) - np.repeat(first, many)
-        scores[places] = idf[words] * (repeats / (repeats + held_back[passages]))
+        scores[places] = idf[words] * (repeats / (repeats + length_norm[passages]))
         passages_of[places] = passages
         next_place[present] += many
     scores.flush()
@@ -216,6 +216,6 @@ def _new_array(path: Path, dtype: type[np.generic], length: int) -> np.memmap[An
     mapping would kill the process."""
     array = open_memmap(path, "w+", dtype, (length,))
     if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file, naming(path):
+        with path.open("r+b") as file, path_in_errors(path):
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

@@ -62,7 +62,7 @@ class RankBM25Retriever(Retriever):
         if self._bm25 is None:
             self._passages = read_corpus(self.corpus) if isinstance(self.corpus, (str, Path)) else list(self.corpus)
             if not self._passages:
-                raise InputError("the corpus holds no passage", where="data.corpus", mend="Give at least one passage")
+                raise InputError("the corpus holds no passage", where="data.corpus", hint="Give at least one passage")
             words = [self.tokenisation(f"{passage.title} {passage.text}") for passage in self._passages]
             if not any(words):
                 raise InputError("the corpus holds no word to search by", where="data.corpus")

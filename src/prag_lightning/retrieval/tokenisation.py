@@ -37,7 +37,7 @@ class Tokenisation:
         if self.stemmer is not None and self.stemmer not in Stemmer.algorithms():
             known = ", ".join(Stemmer.algorithms())
             raise InputError(
-                f"there is no stemmer {self.stemmer!r}", where="tokenisation.stemmer", mend=f"Give one of {known}"
+                f"there is no stemmer {self.stemmer!r}", where="tokenisation.stemmer", hint=f"Give one of {known}"
             )
 
     def __call__(self, text: str) -> list[str]:

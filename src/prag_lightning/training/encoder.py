@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,41 +15,7 @@ from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.training.examples import Example
 from prag_lightning.training.loss import HiddenAndHead, frozen_head_cross_entropy, hidden_and_head
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """How an adapter is trained; the defaults are the paper's (section 4.1).
-
-    Args:
-        lora_rank: Rank r of an adapter.
-        lora_alpha: PEFT's alpha: the update is scaled by alpha / r.
-        learning_rate: Of AdamW with PyTorch's betas 0.9 and 0.999, eps 1e-8 and weight decay 0.01.
-        num_train_epochs: How often each example is seen.
-        per_device_train_batch_size: Examples of one passage in a step.
-    """
-
-    lora_rank: int = 2
-    lora_alpha: int = 32
-    learning_rate: float = 3e-4
-    num_train_epochs: int = 1
-    per_device_train_batch_size: int = 1
-
-    @property
-    def scaling(self) -> float:
-        """The factor of an adapter's update."""
-        return self.lora_alpha / self.lora_rank
-
-    def steps(self, examples: int) -> int:
-        """Optimiser steps that a passage with so many examples takes."""
-        return self.num_train_epochs * ceil(examples / self.per_device_train_batch_size)
-
-    def step_examples(self, examples: Sequence[Example], step: int) -> Sequence[Example]:
-        """The examples of one passage's step, in fixed order, epoch after epoch; the last of an epoch may have
-        fewer."""
-        size = self.per_device_train_batch_size
-        first = step % ceil(len(examples) / size) * size
-        return examples[first : first + size]
+from prag_lightning.training.recipe import TrainingRecipe
 
 
 @dataclass(frozen=True)
@@ -72,25 +36,6 @@ class PassageExamples:
         return len(self.examples)
 
 
-class Groupable(Protocol):
-    """What forming groups needs to know of a passage: see `PassageExamples`."""
-
-    @property
-    def key(self) -> str:
-        """The key of its adapter."""
-
-    @property
-    def longest(self) -> int:
-        """Tokens of its longest example."""
-
-    @property
-    def count(self) -> int:
-        """How many examples it has."""
-
-
-P = TypeVar("P", bound=Groupable)
-
-
 @dataclass(frozen=True)
 class EncodedPassage:
     """An adapter and how its training went.
@@ -104,30 +49,6 @@ class EncodedPassage:
     key: str
     weights: LoraWeights
     losses: tuple[float, ...]
-
-
-def group_passages(passages: Iterable[P], recipe: TrainingRecipe, group_tokens: int) -> list[list[P]]:
-    """Split passages into groups of like length that are trained together.
-
-    Args:
-        passages: In any order.
-        recipe: Its batch size counts towards a group's tokens.
-        group_tokens: Most tokens, padding included, that a group's step may hold; a longer passage is a group of its
-            own.
-
-    Returns:
-        Groups, the longest passages first, so that a lack of memory shows at once; within one length, most steps
-        first. Where all passages of some of these groups are taken away, the others give the same groups.
-    """
-    ordered = sorted(passages, key=lambda p: (p.longest, recipe.steps(p.count), p.key), reverse=True)
-    groups: list[list[P]] = []
-    capacity = 0
-    for passage in ordered:
-        if not groups or len(groups[-1]) >= capacity:
-            groups.append([])
-            capacity = max(1, group_tokens // (passage.longest * recipe.per_device_train_batch_size))
-        groups[-1].append(passage)
-    return groups
 
 
 class Encoder:
@@ -163,9 +84,9 @@ class Encoder:
         """
         order = sorted(range(len(group)), key=lambda i: self.recipe.steps(len(group[i].examples)), reverse=True)
         passages = [group[i] for i in order]
-        taught = self._teach(passages)
+        teacher_hidden = self._teacher_hidden_states(passages)
         weights = stack([self.base_weight] * len(passages))
-        training = _StackTraining(self.llm, weights, self.recipe, taught)
+        training = _StackTraining(self.llm, weights, self.recipe, teacher_hidden)
         steps = [self.recipe.steps(len(passage.examples)) for passage in passages]
         losses: list[list[float]] = [[] for _ in passages]
         try:
@@ -187,10 +108,10 @@ class Encoder:
         return [encoded[order.index(i)] for i in range(len(group))]
 
     @torch.inference_mode()
-    def _teach(self, passages: Sequence[PassageExamples]) -> dict[Example, Tensor]:
+    def _teacher_hidden_states(self, passages: Sequence[PassageExamples]) -> dict[Example, Tensor]:
         """The model's own last hidden states `[n, d]` where it predicts the n tokens that an example is learnt from, of
         examples with a teacher: the passage in its prompt, no adapter in its weights."""
-        taught: dict[Example, Tensor] = {}
+        teacher_hidden: dict[Example, Tensor] = {}
         waiting = sorted(
             {example for passage in passages for example in passage.examples if example.teacher_ids},
             key=lambda example: len(example.teacher_ids),
@@ -203,8 +124,8 @@ class Encoder:
             hidden, _, _ = self._hidden_and_head(ids.to(self.llm.device))
             for row, example in enumerate(batch):
                 end = len(example.teacher_ids) - 1
-                taught[example] = hidden[row, end - example.learnt : end].clone()
-        return taught
+                teacher_hidden[example] = hidden[row, end - example.num_target_tokens : end].clone()
+        return teacher_hidden
 
 
 class _StackTraining:
@@ -214,13 +135,13 @@ class _StackTraining:
         llm: Carries the adapters.
         weights: What they start from, `[G, r, d_in]` and `[G, d_out, r]` a module.
         recipe: How they are trained.
-        taught: The teacher's hidden states by example, for those that have one.
+        teacher_hidden: The teacher's hidden states by example, for those that have one.
     """
 
     def __init__(
-        self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe, taught: Mapping[Example, Tensor]
+        self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe, teacher_hidden: Mapping[Example, Tensor]
     ) -> None:
-        self.llm, self.recipe, self.taught = llm, recipe, taught
+        self.llm, self.recipe, self.teacher_hidden = llm, recipe, teacher_hidden
         self.names = list(weights)
         self.parameters = [tensor.to(llm.device) for name in self.names for tensor in weights[name]]
         self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -237,9 +158,9 @@ class _StackTraining:
         ids, labels, weights = _tensors(batch, rows, self.llm.pad_id, self.llm.device)
         with torch.enable_grad():
             hidden, head, bias = hidden_and_head(ids)
-            learnt = weights > 0
+            is_target = weights > 0
             total, losses = self._loss(
-                batch, rows, learnt, (hidden[:, :-1][learnt], head, bias, labels[learnt], weights[learnt])
+                batch, rows, is_target, (hidden[:, :-1][is_target], head, bias, labels[is_target], weights[is_target])
             )
             gradients = torch.autograd.grad(total, leaves)
         with torch.no_grad():
@@ -259,22 +180,28 @@ class _StackTraining:
                 eps=1e-8,
                 maximize=False,
             )
-        passage_of_token = torch.arange(active * rows, device=ids.device)[:, None].expand_as(learnt)[learnt] // rows
-        means = torch.zeros(active, device=ids.device).index_add_(0, passage_of_token, losses * weights[learnt])
+        passage_of_token = (
+            torch.arange(active * rows, device=ids.device)[:, None].expand_as(is_target)[is_target] // rows
+        )
+        means = torch.zeros(active, device=ids.device).index_add_(0, passage_of_token, losses * weights[is_target])
         values: list[float] = means.tolist()
         return values
 
     def _loss(
-        self, batch: Sequence[Sequence[Example]], rows: int, learnt: Tensor, states: _States
+        self, batch: Sequence[Sequence[Example]], rows: int, is_target: Tensor, states: _States
     ) -> tuple[Tensor, Tensor]:
         """The weighted sum of token losses, and each token's: against the teacher where an example has one."""
         hidden, head, bias, labels, weights = states
         examples = [example for group in batch for example in (*group, *[None] * (rows - len(group)))]
-        teacher = [self.taught[example] for example in examples if example is not None and example in self.taught]
+        teacher = [
+            self.teacher_hidden[example]
+            for example in examples
+            if example is not None and example in self.teacher_hidden
+        ]
         if not teacher:
             return frozen_head_cross_entropy(hidden, head, bias, labels, weights)
-        has_teacher = torch.tensor([example in self.taught for example in examples], device=learnt.device)
-        by_teacher = has_teacher[:, None].expand_as(learnt)[learnt]
+        has_teacher = torch.tensor([example in self.teacher_hidden for example in examples], device=is_target.device)
+        by_teacher = has_teacher[:, None].expand_as(is_target)[is_target]
         losses = torch.empty(len(labels), device=hidden.device)
         totals = []
         for chosen, against in ((by_teacher, torch.cat(teacher)), (~by_teacher, None)):
@@ -305,10 +232,10 @@ def _tensors(
     ids = torch.full((len(batch) * rows, longest), pad_id)
     weights = torch.zeros(len(batch) * rows, longest - 1)
     for g, examples in enumerate(batch):
-        learnt = sum(example.learnt for example in examples)
+        is_target = sum(example.num_target_tokens for example in examples)
         for row, example in enumerate(examples, start=g * rows):
             ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
-            weights[row, example.loss_from - 1 : len(example.input_ids) - 1] = 1.0 / learnt
+            weights[row, example.first_target - 1 : len(example.input_ids) - 1] = 1.0 / is_target
     ids = ids.to(device)
     return ids, ids[:, 1:], weights.to(device)
 

@@ -24,8 +24,8 @@ loss over the answer's. `distill`: the examples of `closed_book`, but over the a
 predict what it predicts itself, without an adapter, when the passage is in the prompt (KL divergence)."""
 
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
-Statement = Literal["none", "passage", "rewrite"]
-STATEMENTS: tuple[str, ...] = get_args(Statement)
+IncludeText = Literal["none", "passage", "rewrite"]
+INCLUDE_TEXTS: tuple[str, ...] = get_args(IncludeText)
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Example:
 
     Args:
         input_ids: Prompt and answer.
-        loss_from: The first position that is to be predicted; the loss is over it and all that follow.
+        first_target: The first position that is to be predicted; the loss is over it and all that follow.
         teacher_ids: Prompt and answer as the teacher sees them: they end in the same tokens. Empty without a teacher.
     """
 
     input_ids: tuple[int, ...]
-    loss_from: int = 1
+    first_target: int = 1
     teacher_ids: tuple[int, ...] = ()
 
     @property
-    def learnt(self) -> int:
+    def num_target_tokens(self) -> int:
         """How many tokens are to be predicted."""
-        return len(self.input_ids) - self.loss_from
+        return len(self.input_ids) - self.first_target
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ExampleBuilder:
         dataset: Whose worked examples to show.
         block_size: Examples are cut at this many tokens.
         objective: See `Objective`.
-        statement: Adds an example that states the passage or its rewrite, for facts that no QA pair asks for.
+        include_text: Adds an example that states the passage or its rewrite, for facts that no QA pair asks for.
         locality: Adds so many examples a QA pair in which the question is about something else, and the model is to
             predict what it predicts without an adapter (KL divergence): an adapter then leaves other things, and other
             adapters beside it, alone.
@@ -77,7 +77,7 @@ class ExampleBuilder:
     dataset: str = ""
     block_size: int = 3000
     objective: Objective = "published"
-    statement: Statement = "none"
+    include_text: IncludeText = "none"
     locality: int = 0
     distill_samples: int = 0
 
@@ -86,7 +86,7 @@ class ExampleBuilder:
             raise InputError(
                 f"distill_samples is {self.distill_samples}, and objective {self.objective!r} has no teacher",
                 where="model.distill_samples",
-                mend="Give 0, or take model.objective distill",
+                hint="Give 0, or take model.objective distill",
             )
 
     @property
@@ -96,7 +96,7 @@ class ExampleBuilder:
         templates = [self.prompts.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
         fewshot = self.prompts.fewshot_text(self.dataset) if self.with_cot else ""
         content = [templates, fewshot, self.tokenizer.chat_template, self.block_size, self.objective]
-        content += [self.statement] if self.statement != "none" else []
+        content += [self.include_text] if self.include_text != "none" else []
         content += [{"locality": self.locality}] if self.locality else []
         content += [{"distill_samples": self.distill_samples}] if self.distill_samples else []
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -124,8 +124,8 @@ class ExampleBuilder:
             examples.append(self._example(augmented, augmented.qa[i], passages))
             if place == last[augmented.qa[i].question]:
                 examples += self._other_things(augmented, augmented.qa[i].question)
-        if self.statement != "none":
-            text = augmented.passage if self.statement == "passage" else augmented.rewrite
+        if self.include_text != "none":
+            text = augmented.passage if self.include_text == "passage" else augmented.rewrite
             ids: list[int] = self.tokenizer(text[:LONGEST_TEXT])["input_ids"]
             examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
         return examples
@@ -144,9 +144,9 @@ class ExampleBuilder:
     def _example(self, augmented: AugmentedPassage, pair: QAPair, passages: Sequence[str]) -> Example:
         answer = pair.full_answer if self.with_cot else pair.answer
         ids = self._ids(pair.question, passages, answer)
-        loss_from = 1
+        first_target = 1
         if self.objective != "published":
-            loss_from = max(1, common_prefix(ids, self._ids(pair.question, passages, None)))
+            first_target = max(1, common_prefix(ids, self._ids(pair.question, passages, None)))
         teacher: tuple[int, ...] = ()
         if self.objective == "distill" and len(ids) <= self.block_size:
             teacher = tuple(self._ids(pair.question, (augmented.passage,), answer))
@@ -154,14 +154,14 @@ class ExampleBuilder:
                 raise InputError(
                     f"the teacher's prompt of {len(teacher)} tokens is longer than block_size {self.block_size}",
                     where=f"passage {augmented.passage[:60]!r}, question {pair.question[:60]!r}",
-                    mend="Raise model.block_size, or shorten the passage",
+                    hint="Raise model.block_size, or shorten the passage",
                 )
-        example = Example(tuple(ids[: self.block_size]), loss_from, teacher)
-        if len(example.input_ids) <= loss_from:
+        example = Example(tuple(ids[: self.block_size]), first_target, teacher)
+        if len(example.input_ids) <= first_target:
             raise InputError(
                 f"a prompt of {len(ids)} tokens has no token to learn from within block_size {self.block_size}",
                 where=f"passage {augmented.passage[:60]!r}, question {pair.question[:60]!r}",
-                mend="Raise model.block_size",
+                hint="Raise model.block_size",
             )
         return example
 
@@ -171,9 +171,9 @@ class ExampleBuilder:
         )
 
 
-def objective_name(objective: str, statement: str = "none", locality: int = 0, distill_samples: int = 0) -> str:
+def objective_name(objective: str, include_text: str = "none", locality: int = 0, distill_samples: int = 0) -> str:
     """All that decides what adapters are trained on, as it stands in paths: `distill+rewrite+locality=1+samples=2`."""
-    parts = [objective, *([statement] if statement != "none" else [])]
+    parts = [objective, *([include_text] if include_text != "none" else [])]
     parts += [f"locality={locality}"] if locality else []
     parts += [f"samples={distill_samples}"] if distill_samples else []
     return "+".join(parts)

@@ -1,15 +1,18 @@
-"""How many tokens a group's step may hold: as many as memory takes and speed gains by."""
+"""Groups of passages that are trained together: which, and how many tokens a step of theirs may hold."""
 
 from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 import psutil
 import torch
 
 from prag_lightning.training.encoder import Encoder, PassageExamples
+from prag_lightning.training.recipe import TrainingRecipe
 
 SMALLEST = 1024
 """Tokens of the first group that is tried."""
@@ -80,3 +83,46 @@ class _Memory:
             return 2 * taken < _SHARE_OF_MEMORY * (free + torch.cuda.memory_reserved(self.device) - self.before)
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return 2 * (peak - self.before) < _SHARE_OF_MEMORY * psutil.virtual_memory().available
+
+
+class Groupable(Protocol):
+    """What forming groups needs to know of a passage: see `PassageExamples`."""
+
+    @property
+    def key(self) -> str:
+        """The key of its adapter."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest example."""
+
+    @property
+    def count(self) -> int:
+        """How many examples it has."""
+
+
+P = TypeVar("P", bound=Groupable)
+
+
+def group_passages(passages: Iterable[P], recipe: TrainingRecipe, group_tokens: int) -> list[list[P]]:
+    """Split passages into groups of like length that are trained together.
+
+    Args:
+        passages: In any order.
+        recipe: Its batch size counts towards a group's tokens.
+        group_tokens: Most tokens, padding included, that a group's step may hold; a longer passage is a group of its
+            own.
+
+    Returns:
+        Groups, the longest passages first, so that a lack of memory shows at once; within one length, most steps
+        first. Where all passages of some of these groups are taken away, the others give the same groups.
+    """
+    ordered = sorted(passages, key=lambda p: (p.longest, recipe.steps(p.count), p.key), reverse=True)
+    groups: list[list[P]] = []
+    capacity = 0
+    for passage in ordered:
+        if not groups or len(groups[-1]) >= capacity:
+            groups.append([])
+            capacity = max(1, group_tokens // (passage.longest * recipe.per_device_train_batch_size))
+        groups[-1].append(passage)
+    return groups

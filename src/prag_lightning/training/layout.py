@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prag_lightning.training.encoder import TrainingRecipe
+from prag_lightning.training.recipe import TrainingRecipe
 
 
 @dataclass(frozen=True)

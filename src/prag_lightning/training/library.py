@@ -22,18 +22,19 @@ from prag_lightning.lora.adapters import all_finite, lora_config
 from prag_lightning.lora.store import AdapterFormat, AdapterStore, base_weight
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage
-from prag_lightning.training.encoder import EncodedPassage, Encoder, PassageExamples, TrainingRecipe, group_passages
+from prag_lightning.training.encoder import EncodedPassage, Encoder, PassageExamples
 from prag_lightning.training.examples import ExampleBuilder
-from prag_lightning.training.groups import device_name, fitting_group_tokens
+from prag_lightning.training.groups import device_name, fitting_group_tokens, group_passages
 from prag_lightning.training.layout import Layout
-from prag_lightning.training.self_distillation import foreseen, with_continuations
+from prag_lightning.training.recipe import TrainingRecipe
+from prag_lightning.training.self_distillation import with_placeholders, with_self_distillation
 
 _TOKENISING_IS_QUICK = 200
 """So many passages are tokenised before anybody would look for a progress bar."""
 
 
 @dataclass(frozen=True)
-class Unencoded:
+class PendingPassage:
     """A passage without an adapter, and what forming groups needs to know of its examples.
 
     Args:
@@ -110,7 +111,7 @@ class AdapterLibrary:
         found = read_json(self._failures, "Delete it") if self._failures.exists() else {}
         if not isinstance(found, dict):
             raise InputError(
-                "the file does not say what could not be encoded", where=str(self._failures), mend="Delete it"
+                "the file does not say what could not be encoded", where=str(self._failures), hint="Delete it"
             )
         return {key: str(reason) for key, reason in found.items()}
 
@@ -125,7 +126,7 @@ class AdapterLibrary:
 
     # Making adapters
 
-    def missing(self, passages: Iterable[AugmentedPassage]) -> list[Unencoded]:
+    def missing(self, passages: Iterable[AugmentedPassage]) -> list[PendingPassage]:
         """The passages that have no adapter, each once. One that cannot be encoded is left out, and stands in
         `failed`; an adapter that is cut short is missing, and is said to be."""
         by_key = {self.key(passage): passage for passage in passages}
@@ -136,29 +137,31 @@ class AdapterLibrary:
         found = []
         with progress or nullcontext():
             for key in keys:
-                if (unencoded := self._unencoded(key, by_key[key])) is not None:
-                    found.append(unencoded)
+                if (pending := self._unencoded(key, by_key[key])) is not None:
+                    found.append(pending)
                 if progress is not None:
                     progress.advance(1)
         return found
 
-    def _unencoded(self, key: str, passage: AugmentedPassage) -> Unencoded | None:
+    def _unencoded(self, key: str, passage: AugmentedPassage) -> PendingPassage | None:
         try:
-            lengths = [len(example.input_ids) for example in self.builder.build(foreseen(passage, self.builder))]
+            lengths = [
+                len(example.input_ids) for example in self.builder.build(with_placeholders(passage, self.builder))
+            ]
         except InputError as error:
             self._fail(passage, str(error))
             return None
         if not lengths:
             self._fail(passage, "it has no QA pairs")
             return None
-        return Unencoded(key, passage, max(lengths), len(lengths), sum(lengths))
+        return PendingPassage(key, passage, max(lengths), len(lengths), sum(lengths))
 
-    def groups(self, passages: Sequence[Unencoded], group_tokens: int) -> list[list[Unencoded]]:
+    def groups(self, passages: Sequence[PendingPassage], group_tokens: int) -> list[list[PendingPassage]]:
         """Groups of passages to be trained together; see `group_passages`. They do not depend on which groups have been
         trained before."""
         return group_passages(passages, self.recipe, group_tokens)
 
-    def encode(self, group: Sequence[Unencoded]) -> list[EncodedPassage]:
+    def encode(self, group: Sequence[PendingPassage]) -> list[EncodedPassage]:
         """Train and store the adapters of a group; where memory does not suffice, of one half after the other.
 
         Returns:
@@ -168,7 +171,7 @@ class AdapterLibrary:
             PragError: if memory does not suffice for one passage.
         """
         try:
-            passages = with_continuations(self.llm, self.builder, [unencoded.passage for unencoded in group])
+            passages = with_self_distillation(self.llm, self.builder, [pending.passage for pending in group])
             encoded = self.encoder.encode(
                 [self._examples(replace(u, passage=passage)) for u, passage in zip(group, passages, strict=True)]
             )
@@ -177,7 +180,7 @@ class AdapterLibrary:
                 raise PragError(
                     f"memory does not suffice to encode one passage of {group[0].longest} tokens an example",
                     where=repr(group[0].passage.passage[:60]),
-                    mend="Lower model.per_device_train_batch_size or model.block_size, or take another device",
+                    hint="Lower model.per_device_train_batch_size or model.block_size, or take another device",
                 ) from error
             encoded = []
         if encoded:
@@ -186,21 +189,21 @@ class AdapterLibrary:
         half = len(group) // 2
         return self.encode(group[:half]) + self.encode(group[half:])
 
-    def _store(self, group: Sequence[Unencoded], encoded: Sequence[EncodedPassage]) -> list[EncodedPassage]:
+    def _store(self, group: Sequence[PendingPassage], encoded: Sequence[EncodedPassage]) -> list[EncodedPassage]:
         sound = []
-        for unencoded, passage in zip(group, encoded, strict=True):
+        for pending, passage in zip(group, encoded, strict=True):
             if not all(map(isfinite, passage.losses)):
                 step = next(step for step, loss in enumerate(passage.losses) if not isfinite(loss))
-                self._fail(unencoded.passage, f"its loss at step {step} is not finite")
+                self._fail(pending.passage, f"its loss at step {step} is not finite")
             elif not all_finite(passage.weights):
-                self._fail(unencoded.passage, "its training diverged: the adapter holds values that are not finite")
+                self._fail(pending.passage, "its training diverged: the adapter holds values that are not finite")
             else:
                 sound.append(passage)
         self.store.save_all({passage.key: passage.weights for passage in sound})
         return sound
 
-    def _examples(self, unencoded: Unencoded) -> PassageExamples:
-        return PassageExamples(unencoded.key, tuple(self.builder.build(unencoded.passage)))
+    def _examples(self, pending: PendingPassage) -> PassageExamples:
+        return PassageExamples(pending.key, tuple(self.builder.build(pending.passage)))
 
     def _fail(self, passage: AugmentedPassage, reason: str) -> None:
         self.failed[passage.passage] = reason
@@ -212,7 +215,7 @@ class AdapterLibrary:
             self._encoder = Encoder(self.llm, self.base_weight, self.recipe)
         return self._encoder
 
-    def measured_group_tokens(self, passages: Sequence[Unencoded]) -> int:
+    def measured_group_tokens(self, passages: Sequence[PendingPassage]) -> int:
         """The size of groups that suits device and recipe, which is measured once and kept beside the adapters.
 
         Args:
@@ -221,7 +224,7 @@ class AdapterLibrary:
         path, device = self.store.root / "group_tokens.json", device_name(self.llm.device)
         known = read_json(path, "Delete it") if path.exists() else {}
         if device not in known:
-            longest = max(passages, key=lambda unencoded: unencoded.longest)
+            longest = max(passages, key=lambda pending: pending.longest)
             tokens = fitting_group_tokens(self.encoder, self._examples(longest))
             print(f"groups of {tokens} tokens suit {device}", file=sys.stderr)
             known = {**known, device: tokens}

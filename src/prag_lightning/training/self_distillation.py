@@ -20,7 +20,7 @@ _NEW_TOKENS, _NEW_TOKENS_WITH_COT = 20, 128
 _Wanted = tuple[AugmentedPassage, QAPair, int]
 
 
-def with_continuations(
+def with_self_distillation(
     llm: LLM, builder: ExampleBuilder, passages: Sequence[AugmentedPassage]
 ) -> list[AugmentedPassage]:
     """Passages with each QA pair followed by the builder's `distill_samples` others, in which the model's own
@@ -50,8 +50,8 @@ def with_continuations(
     ]
 
 
-def foreseen(passage: AugmentedPassage, builder: ExampleBuilder) -> AugmentedPassage:
-    """A passage as `with_continuations` will give it, each continuation standing in as long as the answer."""
+def with_placeholders(passage: AugmentedPassage, builder: ExampleBuilder) -> AugmentedPassage:
+    """A passage as `with_self_distillation` will give it, each continuation standing in as long as the answer."""
     times = 1 + builder.distill_samples
     return replace(passage, qa=tuple(pair for pair in passage.qa for _ in range(times)))
 

@@ -82,8 +82,8 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
     """
     longest = max(len(example.input_ids) for example in examples)
     ids = torch.full((len(examples), longest), pad_id)
-    learnt = torch.zeros(len(examples), longest - 1, dtype=torch.bool)
+    is_target = torch.zeros(len(examples), longest - 1, dtype=torch.bool)
     for row, example in enumerate(examples):
         ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
-        learnt[row, example.loss_from - 1 : len(example.input_ids) - 1] = True
-    return ids, learnt
+        is_target[row, example.first_target - 1 : len(example.input_ids) - 1] = True
+    return ids, is_target

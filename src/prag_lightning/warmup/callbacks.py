@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from prag_lightning.files import sweep, unfinished
+from prag_lightning.files import remove_stale_temp, temp_path
 from prag_lightning.lightning.callbacks import PragProgressBar
 from prag_lightning.progress import Progress
 
@@ -53,8 +53,8 @@ class ResumePoint(Callback):
         if step == self._kept_at or step % self.every_n_steps or trainer.is_last_batch:
             return
         self._kept_at = step
-        sweep(self.path.parent, self.path.name)
-        beside = unfinished(self.path)
+        remove_stale_temp(self.path.parent, self.path.name)
+        beside = temp_path(self.path)
         trainer.save_checkpoint(beside)
         if trainer.is_global_zero:
             beside.replace(self.path)

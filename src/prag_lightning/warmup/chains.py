@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from prag_lightning.data.prompts import PromptTemplates
-from prag_lightning.files import Journal
+from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM
 from prag_lightning.metrics import COT_MARK, evaluate
@@ -31,8 +31,8 @@ class ChainWriter:
         max_new_tokens: Longest reply.
         autocast: Makes the context that generation runs in, for mixed precision.
         rank: This process's number.
-        processes: How many there are.
-        meet: Returns when all processes have called it.
+        world_size: How many there are.
+        barrier: Returns when all processes have called it.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class ChainWriter:
         max_new_tokens: int,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         rank: int = 0,
-        processes: int = 1,
-        meet: Callable[[], object] = lambda: None,
+        world_size: int = 1,
+        barrier: Callable[[], object] = lambda: None,
     ) -> None:
         self.llm, self.prompts, self.journal = llm, prompts, journal
         self.batch_size, self.max_new_tokens, self.autocast = batch_size, max_new_tokens, autocast
-        self.rank, self.processes, self.meet = rank, processes, meet
+        self.rank, self.world_size, self.barrier = rank, world_size, barrier
 
     def write(self, dataset: str, questions: Sequence[Question], wanted: int) -> tuple[list[WarmupRow], int]:
         """Write about questions in their order until enough chains are right.
@@ -64,7 +64,7 @@ class ChainWriter:
         """
         wanted = len(questions) if wanted == -1 else wanted
         rows: list[WarmupRow] = []
-        tried, together = 0, self.batch_size * self.processes
+        tried, together = 0, self.batch_size * self.world_size
         with Progress(f"reason, {dataset}", wanted, "chains") as progress:
             while len(rows) < wanted and tried < len(questions):
                 batch = questions[tried : tried + together]
@@ -86,13 +86,13 @@ class ChainWriter:
         ]
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + self.max_new_tokens <= self.llm.context]
         keys = {i: self._key(prompts[i]) for i in fitting}
-        mine = [i for i in fitting[self.rank :: self.processes] if self.journal.get(keys[i]) is None]
+        mine = [i for i in fitting[self.rank :: self.world_size] if self.journal.get(keys[i]) is None]
         if mine:
             with self.autocast():
                 texts = generate(self.llm, [prompts[i] for i in mine], self.max_new_tokens)
             self.journal.add({"key": keys[i], "text": text} for i, text in zip(mine, texts, strict=True))
-        self.meet()
-        if self.processes > 1:
+        self.barrier()
+        if self.world_size > 1:
             self.journal.reload()
         entries = [self.journal.get(keys[i]) if i in keys else None for i in range(len(batch))]
         return ["" if entry is None else entry["text"] for entry in entries]

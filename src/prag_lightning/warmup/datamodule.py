@@ -74,11 +74,11 @@ class WarmupDataModule(LightningDataModule):
             ("max_new_tokens", max_new_tokens, 1),
         ):
             if value < least:
-                raise InputError(f"{name} is {value}", where=f"data.{name}", mend=f"Give {least} or more")
+                raise InputError(f"{name} is {value}", where=f"data.{name}", hint=f"Give {least} or more")
         if not sources:
-            raise InputError("there are no sources", where="data.sources", mend="Name the datasets to learn from")
+            raise InputError("there are no sources", where="data.sources", hint="Name the datasets to learn from")
         if len({source.name for source in sources}) < len(sources):
-            raise InputError("two sources are the same", where="data.sources", mend="Set another dataset or data_type")
+            raise InputError("two sources are the same", where="data.sources", hint="Set another dataset or data_type")
         self.sources, self.test_sets, self.with_cot = sources, test_sets, with_cot
         self.augment_model, self.rows_root = augment_model, Path(rows_root)
         self.prompt_templates = PromptTemplates.load(prompts)
@@ -119,12 +119,12 @@ class WarmupDataModule(LightningDataModule):
                     raise InputError(
                         f"there are {len(rows[source.name])} rows, and {self.validation_rows} are for validation",
                         where=str(path),
-                        mend="Lower data.validation_rows",
+                        hint="Lower data.validation_rows",
                     )
             self._rows = rows
         return self._rows
 
-    def learnt(self, model_name: str) -> dict[str, list[WarmupRow]]:
+    def training_rows(self, model_name: str) -> dict[str, list[WarmupRow]]:
         """The rows of each source that are learnt."""
         return {name: rows[: len(rows) - self.validation_rows] for name, rows in self.rows(model_name).items()}
 
@@ -133,7 +133,7 @@ class WarmupDataModule(LightningDataModule):
         kind = "cot" if self.with_cot else "direct"
         templates = [self.prompt_templates.templates[f"{kind}.{role}"] for role in ("user", "assistant")]
         fewshot = [self.prompt_templates.fewshot_text(source.dataset) for source in self.sources if self.with_cot]
-        rows = {name: [row.to_json() for row in rows] for name, rows in self.learnt(model_name).items()}
+        rows = {name: [row.to_json() for row in rows] for name, rows in self.training_rows(model_name).items()}
         content = json.dumps([templates, fewshot, rows, self.seed], ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -142,7 +142,7 @@ class WarmupDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """This process's share of the rows, shuffled anew each epoch."""
         assert self.trainer is not None
-        examples = self._examples(self.learnt(self._learner.model_name))
+        examples = self._examples(self.training_rows(self._learner.model_name))
         batches = ShuffledBatches(len(examples), self.batch_size, self.seed, self.trainer)
         return ResumableLoader(examples, batches, self._learner.llm.pad_id)
 
@@ -167,7 +167,7 @@ class WarmupDataModule(LightningDataModule):
             self.prompt_templates.question_ids(
                 tokenizer, row.question, answer=answer, with_cot=self.with_cot, dataset=dataset
             )
-            for answer in (None, row.learnt)
+            for answer in (None, row.target)
         )
         if tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end of text to learn", where="model.model_name")

@@ -84,7 +84,7 @@ class WarmupModule(LightningModule):
         for name in ("lora_rank", "lora_alpha", "block_size", "resume_every_n_steps"):
             value = locals()[name]
             if value < 1:
-                raise InputError(f"{name} is {value}", where=f"model.{name}", mend="Give 1 or more")
+                raise InputError(f"{name} is {value}", where=f"model.{name}", hint="Give 1 or more")
         self.model_name, self.lora_rank, self.lora_alpha = model_name, lora_rank, lora_alpha
         self.learning_rate, self.objective, self.block_size = learning_rate, objective, block_size
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
@@ -115,13 +115,13 @@ class WarmupModule(LightningModule):
         Raises:
             InputError: if cutting at block_size leaves nothing to learn.
         """
-        loss_from = 1 if self.objective == "published" else max(1, common_prefix(prompt, closed))
-        example = Example(tuple(closed[: min(self.block_size, self.llm.context)]), loss_from)
-        if example.learnt < 1:
+        first_target = 1 if self.objective == "published" else max(1, common_prefix(prompt, closed))
+        example = Example(tuple(closed[: min(self.block_size, self.llm.context)]), first_target)
+        if example.num_target_tokens < 1:
             raise InputError(
                 f"a prompt of {len(prompt)} tokens has no token to learn from within block_size {self.block_size}",
                 where="model.block_size",
-                mend="Raise it",
+                hint="Raise it",
             )
         return example
 
@@ -136,7 +136,7 @@ class WarmupModule(LightningModule):
             raise PragError(
                 f"training diverged at step {self.global_step}: the loss is {float(loss)}",
                 where="model.learning_rate",
-                mend="Lower it",
+                hint="Lower it",
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch[0]))
         return loss
@@ -146,12 +146,12 @@ class WarmupModule(LightningModule):
         self.log("val/loss", self._loss(batch), batch_size=len(batch[0]), sync_dist=True)
 
     def _loss(self, batch: Batch) -> Tensor:
-        ids, learnt = batch
+        ids, is_target = batch
         self.llm.stack.set(self.lora.stacked(), self.lora_alpha / self.lora_rank)
         hidden, head, bias = self._hidden_and_head(ids)
-        labels = ids[:, 1:][learnt]
+        labels = ids[:, 1:][is_target]
         weights = torch.full(labels.shape, 1 / len(labels), device=ids.device)
-        mean, _ = frozen_head_cross_entropy(hidden[:, :-1][learnt], head, bias, labels, weights)
+        mean, _ = frozen_head_cross_entropy(hidden[:, :-1][is_target], head, bias, labels, weights)
         return mean
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -170,5 +170,5 @@ class WarmupModule(LightningModule):
             raise InputError(
                 f"the unfinished warm-up is of another model than {self.model_name!r} is now",
                 where=str(self.warmup_root),
-                mend="Delete it, or set model.warmup_root to another folder",
+                hint="Delete it, or set model.warmup_root to another folder",
             )

@@ -76,8 +76,8 @@ class WarmupSource:
         for name, least in (("first_row", 0), ("candidates", 1), ("rows", 1)):
             value = getattr(self, name)
             if value is not None and value < least and not (least and value == -1):
-                mend = f"Give {least} or more" + (", or -1 for all" if least else "")
-                raise InputError(f"{name} is {value}", where=f"data.sources, {self.dataset}", mend=mend)
+                hint = f"Give {least} or more" + (", or -1 for all" if least else "")
+                raise InputError(f"{name} is {value}", where=f"data.sources, {self.dataset}", hint=hint)
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class WarmupSource:
             raise InputError(
                 f"there is no split {split!r}" if split else "the folder has several splits",
                 where=str(self.file),
-                mend=f"Set data_type of this source to one of {', '.join(splits)}",
+                hint=f"Set data_type of this source to one of {', '.join(splits)}",
             )
         return splits[split]
 
@@ -158,7 +158,7 @@ def draw(source: WarmupSource, tests: Sequence[TestSet], seed: int) -> Candidate
         raise InputError(
             f"{len(free)} questions from row {first_row} on can be learnt from, of {max(1, source.rows)} wanted",
             where=str(source.file),
-            mend="Lower rows or first_row of this source, or sample of the test sets",
+            hint="Lower rows or first_row of this source, or sample of the test sets",
         )
     questions = list(free.values())
     random.Random(f"{seed} {source.name}").shuffle(questions)
@@ -177,14 +177,14 @@ def question_hashes(questions: Iterable[str]) -> set[str]:
     return {question_hash(question) for question in questions}
 
 
-def check_disjoint(learnt: set[str], asked: Iterable[str], where: str, mend: str) -> None:
+def check_disjoint(learnt: set[str], asked: Iterable[str], where: str, hint: str) -> None:
     """Look whether testing asks a question that a warm-up learns from.
 
     Args:
         learnt: Hashes of the questions that are learnt from.
         asked: The questions that testing asks.
         where: Where the former stand.
-        mend: What to do if it does.
+        hint: What to do if it does.
 
     Raises:
         InputError: naming such a question.
@@ -194,7 +194,7 @@ def check_disjoint(learnt: set[str], asked: Iterable[str], where: str, mend: str
         raise InputError(
             f"the warm-up has learnt from {len(both)} questions that testing asks, such as {both[0]!r}",
             where=where,
-            mend=mend,
+            hint=hint,
         )
 
 
@@ -211,7 +211,7 @@ def check_base_weight(directory: Path, asked: Iterable[str]) -> None:
     """
     path = directory / HASHES_FILE
     if path.is_file():
-        mend = "Draw its rows again with these questions in data.test_sets of the warm-up, and train it again"
-        check_disjoint(set(path.read_text(encoding="utf-8").split()), asked, str(directory), mend)
+        hint = "Draw its rows again with these questions in data.test_sets of the warm-up, and train it again"
+        check_disjoint(set(path.read_text(encoding="utf-8").split()), asked, str(directory), hint)
     else:
         print(f"The base_weight in {directory} does not say which questions it has learnt from", file=sys.stderr)

@@ -35,7 +35,7 @@ class WarmupRow:
         return cls(question.test_id, question.question, question.answers, chain_of_thought)
 
     @property
-    def learnt(self) -> str:
+    def target(self) -> str:
         """What the model is to say."""
         return self.chain_of_thought or self.answers[0]
 
@@ -62,18 +62,18 @@ def read_rows(path: Path, *, with_cot: bool) -> list[WarmupRow]:
     """
     data = read_json(path, _MEND)
     if not isinstance(data, list) or not data:
-        raise InputError("the file is no list of warm-up rows", where=str(path), mend=_MEND)
+        raise InputError("the file is no list of warm-up rows", where=str(path), hint=_MEND)
     return [_row(item, f"{path}, row {number}", with_cot=with_cot) for number, item in enumerate(data)]
 
 
 def _row(value: Json, where: str, *, with_cot: bool) -> WarmupRow:
     if not isinstance(value, Mapping):
-        raise InputError(f"a warm-up row is not an object but {type(value).__name__}", where=where, mend=_MEND)
+        raise InputError(f"a warm-up row is not an object but {type(value).__name__}", where=where, hint=_MEND)
     question, row, thought = value.get("question"), value.get("row"), value.get("chain_of_thought", "")
     answers = answers_from_json(value.get("answer"), where)
     if not isinstance(question, str) or not question.strip() or not answers or not isinstance(row, int):
-        raise InputError("a warm-up row needs 'row', 'question' and 'answer'", where=where, mend=_MEND)
+        raise InputError("a warm-up row needs 'row', 'question' and 'answer'", where=where, hint=_MEND)
     if not isinstance(thought, str) or bool(thought.strip()) != with_cot:
         kind = "no" if with_cot else "a"
-        raise InputError(f"the row has {kind} chain of thought", where=where, mend=_MEND)
+        raise InputError(f"the row has {kind} chain of thought", where=where, hint=_MEND)
     return WarmupRow(row, question, answers, thought)

@@ -13,7 +13,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import Journal, read_json, write_json
+from prag_lightning.files import read_json, write_json
+from prag_lightning.journal import Journal
 from prag_lightning.llm.loading import load_llm_for
 from prag_lightning.lora.adapters import is_adapter, lora_config, write_adapter
 from prag_lightning.records import Json
@@ -129,7 +130,7 @@ class WarmupTrainer(Trainer):
                 raise InputError(
                     f"the state of the unfinished warm-up cannot be read: {error}",
                     where=str(path),
-                    mend="Delete it to begin anew",
+                    hint="Delete it to begin anew",
                 ) from error
         return path
 
@@ -144,7 +145,7 @@ class WarmupTrainer(Trainer):
             "objective": model.objective,
             "block_size": model.block_size,
             "with_cot": data.with_cot,
-            "rows": {name: len(rows) for name, rows in data.learnt(model.model_name).items()},
+            "rows": {name: len(rows) for name, rows in data.training_rows(model.model_name).items()},
             "data": data.fingerprint(model.model_name),
             "max_epochs": self.max_epochs,
             "max_steps": self.max_steps,
@@ -182,7 +183,7 @@ def _rows(candidates: Candidates, writer: ChainWriter | None) -> tuple[list[Warm
         raise PragError(
             f"none of {tried} chains of thought arrives at the right answer",
             where=f"data.sources, {source.name}",
-            mend="Let a greater model write them with data.augment_model, or give the prompt file worked examples",
+            hint="Let a greater model write them with data.augment_model, or give the prompt file worked examples",
         )
     if len(rows) < source.rows:
         print(
@@ -197,15 +198,15 @@ def _check_settings(directory: Path, settings: dict[str, Json]) -> None:
     Raises:
         InputError: naming what differs.
     """
-    path, mend = directory / CONFIG_FILE, "Delete that directory, or set model.warmup_root to another"
+    path, hint = directory / CONFIG_FILE, "Delete that directory, or set model.warmup_root to another"
     if not path.exists():
-        raise InputError("a base_weight stands here that no warm-up wrote", where=str(directory), mend=mend)
-    found = read_json(path, mend)
+        raise InputError("a base_weight stands here that no warm-up wrote", where=str(directory), hint=hint)
+    found = read_json(path, hint)
     for name, value in json.loads(json.dumps(settings)).items():
         if not isinstance(found, dict) or found.get(name) != value:
             was = found.get(name) if isinstance(found, dict) else None
             raise InputError(
                 f"a warm-up of other settings stands here: {name} is {was!r}, not {value!r}",
                 where=str(directory),
-                mend=mend,
+                hint=hint,
             )
