@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
+from prag_lightning.resources import locate
 
 _FLAGS = ("--config", "-c")
 WARMUP_STAGES = ("warmup-data", "fit")
@@ -40,6 +41,7 @@ def with_bases(args: Sequence[str]) -> list[str]:
 
 
 def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    path = locate(path)
     if path.resolve() in above:
         raise InputError("the configuration builds on itself", where=str(path), hint="Take it out of its own 'base'")
     data = read_yaml(path, "configuration", "Give an existing file to --config, such as configs/demo.yaml")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
 from prag_lightning.records import whole_characters
+from prag_lightning.resources import locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,7 +52,7 @@ class PromptTemplates:
         Raises:
             InputError: naming the file and the template or placeholder that is missing.
         """
-        data = read_yaml(Path(path), "prompt file", "Set data.prompts to a file like configs/prompts/default.yaml")
+        data = read_yaml(locate(path), "prompt file", "Set data.prompts to a file like configs/prompts/default.yaml")
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
         fewshot = data.get("fewshot") or {}
         if not isinstance(fewshot, dict):
