@@ -19,7 +19,7 @@ from torch import nn
 
 from prag_lightning.augment import parse_qa_pairs
 from prag_lightning.cli.config_files import with_bases
-from prag_lightning.commands.data import run_data_command
+from prag_lightning.cli.data import run_data_command
 from prag_lightning.costs import read_costs
 from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.corpus import read_corpus

@@ -23,9 +23,9 @@ from benchmarks import baselines
 from prag_lightning.cli.entry import main
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
+from prag_lightning.lightning.warmup.batches import ShuffledBatches
 from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
-from prag_lightning.warmup.batches import ShuffledBatches
 from prag_lightning.warmup.questions import TestSet, WarmupSource, draw, question_hash, question_hashes
 from test_cli import RECORDS
 from tiny_llm import save_random_llm
@@ -54,11 +54,11 @@ def write_config(folder: Path, model_folder: Path, rows: int = 20, questions: li
     config = {
         "trainer": {"accelerator": "cpu", "logger": False},
         "model": {
-            "class_path": "prag_lightning.warmup.WarmupModule",
+            "class_path": "prag_lightning.WarmupModule",
             "init_args": {"model_name": str(model_folder), "learning_rate": 0.01, "warmup_root": "warmup"},
         },
         "data": {
-            "class_path": "prag_lightning.warmup.WarmupDataModule",
+            "class_path": "prag_lightning.WarmupDataModule",
             "init_args": {
                 "sources": [{**own, "rows": rows}],
                 "test_sets": [{**own, "sample": 10}],

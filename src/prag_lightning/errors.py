@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,11 @@ class Terminated(PragError):
 
     def __init__(self) -> None:
         super().__init__("terminated", hint="Run the same command again to go on from here")
+
+
+def print_error(message: str) -> None:
+    """Print an error to the standard error, in the shape of all."""
+    print(f"prag: error: {message}", file=sys.stderr)
 
 
 def shown(text: str) -> str:

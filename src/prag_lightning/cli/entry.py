@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prag_lightning.errors import PragError, Terminated, explained
+from prag_lightning.errors import PragError, Terminated, explained, print_error
 
 _ENDED = {
     signal.SIGINT: (130, "interrupted. Run the same command again to go on from here."),
@@ -44,7 +44,7 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(args: list[str], received: list[signal.Signals]) -> None:
     if args[:1] in (["corpus"], ["index"], ["data"]):
-        from prag_lightning.commands.data import run_data_command
+        from prag_lightning.cli.data import run_data_command
 
         run: Callable[[list[str]], None] = run_data_command
     else:
@@ -91,7 +91,7 @@ def _quiet_threads() -> Iterator[None]:
 def _failed(error: BaseException, exit_code: int, message: str) -> int:
     if os.environ.get("PRAG_DEBUG") == "1":
         traceback.print_exception(error)
-    print(f"prag: error: {message}", file=sys.stderr)
+    print_error(message)
     return exit_code
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import DefaultHelpFormatter
 
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, print_error
 
 DESCRIPTION = """Parametric RAG: passages become LoRA adapters, questions are answered from weights.
 
@@ -49,8 +49,3 @@ class OneLineErrors:
         where, what = found.groups() if found else ("", message)
         print_error(str(InputError(what.rstrip("."), where=where, hint="See --help")))
         sys.exit(2)
-
-
-def print_error(message: str) -> None:
-    """Print an error in the shape of all."""
-    print(f"prag: error: {message}", file=sys.stderr)

@@ -101,9 +101,10 @@ def _experiment(args: list[str], *, run: bool = True) -> PragCLI:
 
 
 def _run_warmup(args: list[str]) -> None:
-    from prag_lightning.warmup import WarmupDataModule, WarmupModule
-    from prag_lightning.warmup.cli import WarmupCLI
-    from prag_lightning.warmup.trainer import WARMUP_TRAINER_DEFAULTS, WarmupTrainer
+    from prag_lightning.cli.warmup import WarmupCLI
+    from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
+    from prag_lightning.lightning.warmup.module import WarmupModule
+    from prag_lightning.lightning.warmup.trainer import WARMUP_TRAINER_DEFAULTS, WarmupTrainer
 
     WarmupCLI(
         WarmupModule,

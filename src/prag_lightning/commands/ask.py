@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.markup import escape
 
-from prag_lightning.cli.parser import print_error
-from prag_lightning.errors import InputError, PragError
+from prag_lightning.errors import InputError, PragError, print_error
 from prag_lightning.inference.answerer import Answerer
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.llm.generation import uses_adapters

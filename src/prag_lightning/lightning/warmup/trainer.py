@@ -15,13 +15,13 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.journal import Journal
+from prag_lightning.lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
+from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
+from prag_lightning.lightning.warmup.module import WarmupModule
 from prag_lightning.llm.loading import load_llm_for
 from prag_lightning.lora.adapters import is_adapter, lora_config, write_adapter
 from prag_lightning.records import Json
-from prag_lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
 from prag_lightning.warmup.chains import ChainWriter
-from prag_lightning.warmup.datamodule import WarmupDataModule
-from prag_lightning.warmup.module import WarmupModule
 from prag_lightning.warmup.questions import HASHES_FILE, Candidates, question_hashes
 from prag_lightning.warmup.rows import WarmupRow, write_rows
 
