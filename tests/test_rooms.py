@@ -12,7 +12,7 @@ import pytest
 import prag_lightning
 
 PACKAGE = Path(prag_lightning.__file__).parent
-GROUND = ("errors", "records", "files", "journal", "progress", "metrics", "costs")
+GROUND = ("errors", "records", "resources", "files", "journal", "progress", "metrics", "costs")
 ROOMS = (
     *GROUND,
     "data",
@@ -22,9 +22,12 @@ ROOMS = (
     "fused",
     "augment",
     "training",
+    "generator",
     "inference",
+    "memory",
     "warmup",
     "lightning",
+    "serve",
     "report",
     "commands",
     "cli",
@@ -32,7 +35,7 @@ ROOMS = (
 """From the ground up: a room may import from those before it."""
 DOORS = ("__init__", "__main__")
 """Import what they are asked for."""
-NO_TORCH = ("training.layout", "training.recipe", "cli", "cli.data", "retrieval", "warmup.questions")
+NO_TORCH = ("training.layout", "training.recipe", "cli", "cli.data", "retrieval")
 
 
 def modules() -> dict[str, Path]:
@@ -52,7 +55,8 @@ def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [part if part.removeprefix("prag_lightning.") in known else str(node.module) for part in parts]
         for name in names:
             module = name.removeprefix("prag_lightning.")
             if module != name and module in known:
