@@ -11,7 +11,7 @@ from prag_lightning.llm.decode import decode, decodes
 from prag_lightning.llm.sampling import RowSampler
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.merge import stack
-from test_fused import load
+from tiny_llm import load_random_llm
 
 NEW, SCALING = 24, 16.0
 RNG = random.Random(0)
@@ -58,7 +58,7 @@ def some_adapters(llm):
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
 def test_tokens_are_those_of_generate(name, tmp_path):
-    llm = load(name, tmp_path)
+    llm = load_random_llm(name, tmp_path)
     assert decodes(llm.model)
     adapters = stack(some_adapters(llm))
     llm.model.generation_config.eos_token_id = None
@@ -75,7 +75,7 @@ def test_tokens_are_those_of_generate(name, tmp_path):
 
 
 def test_processors_see_every_row_to_the_end(tmp_path):
-    llm = load("llama", tmp_path)
+    llm = load_random_llm("llama", tmp_path)
     adapters = stack(some_adapters(llm))
 
     def sampler():
@@ -89,7 +89,7 @@ def test_processors_see_every_row_to_the_end(tmp_path):
 
 @pytest.mark.parametrize("name", ["llama", "qwen2"])
 def test_any_attention_that_adds_its_mask_gives_the_same(name, tmp_path):
-    llm = load(name, tmp_path)
+    llm = load_random_llm(name, tmp_path)
     adapters = stack(some_adapters(llm))
     written = by_us(llm, adapters)
     for implementation in ("eager", "sdpa"):
@@ -101,7 +101,7 @@ def test_any_attention_that_adds_its_mask_gives_the_same(name, tmp_path):
 
 
 def test_of_a_prompt_the_last_layer_makes_keys_and_values_alone(tmp_path):
-    llm = load("llama", tmp_path)
+    llm = load_random_llm("llama", tmp_path)
     lengths: dict[int, list[int]] = {0: [], 1: []}
     for number, layer in enumerate(llm.model.model.layers):
         layer.mlp.register_forward_pre_hook(lambda _, x, number=number: lengths[number].append(x[0].shape[1]))
@@ -114,7 +114,7 @@ def test_of_a_prompt_the_last_layer_makes_keys_and_values_alone(tmp_path):
 @pytest.mark.parametrize("rows", [1, 2, 16, 129])
 @torch.inference_mode()
 def test_a_model_on_a_cpu_computes_what_transformers_own_does(name, rows, precision, tmp_path):
-    ours = load(name, tmp_path).model.to(precision)
+    ours = load_random_llm(name, tmp_path).model.to(precision)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=precision)
     ids = torch.randint(250, (rows, 9), generator=torch.Generator().manual_seed(rows))
     seen = torch.ones_like(ids)
@@ -133,7 +133,7 @@ def test_a_model_on_a_cpu_computes_what_transformers_own_does(name, rows, precis
 
 @pytest.mark.parametrize("name", ["mistral", "gemma2"])
 def test_other_caches_are_left_to_transformers(name, tmp_path):
-    llm = load(name, tmp_path)
+    llm = load_random_llm(name, tmp_path)
     assert not decodes(llm.model)
     adapters = some_adapters(llm)
     together = answer.generate(llm, PROMPTS, NEW, adapters=adapters, scaling=SCALING)
@@ -142,7 +142,7 @@ def test_other_caches_are_left_to_transformers(name, tmp_path):
 
 
 def test_a_checkpoint_that_asks_for_more_is_left_to_transformers(tmp_path):
-    llm = load("llama", tmp_path)
+    llm = load_random_llm("llama", tmp_path)
     assert decodes(llm.model)
     llm.model.generation_config.no_repeat_ngram_size = 2
     assert not decodes(llm.model)

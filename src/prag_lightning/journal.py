@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from types import MappingProxyType, UnionType
+
+from filelock import FileLock
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import parse_json, path_in_errors
@@ -76,8 +77,8 @@ class Journal:
             return
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in added.values())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with path_in_errors(self.path), self.path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock = FileLock(self.path.with_suffix(".lock"))
+        with path_in_errors(self.path), lock, self.path.open("a+b", buffering=0) as file:
             _cut_torn_line(file)
             whole = file.seek(0, os.SEEK_END)
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
 import torch
 from rich import box
 from rich.console import Console
@@ -20,6 +18,7 @@ from rich.table import Table
 from prag_lightning.augment.base import JournalledAugmenter
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.answerer import Answerer
+from prag_lightning.llm.devices import PeakMemory, free_memory
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
 
@@ -109,7 +108,7 @@ def plan_fit(
         else:
             todo, done = todo - len(group), done + len(group)
             seconds = taken / sum(passage.tokens for passage in group) * tokens_each * todo
-            notes.append(f"{len(group)} at once take {memory.taken() / 1e6:,.0f} MB of memory")
+            notes.append(f"{len(group)} at once take {memory.peak() / 1e6:,.0f} MB of memory")
     if missing:
         notes.insert(0, f"{tokens_each * todo:,.0f} tokens, {tokens_each:,.0f} each")
     size, free = todo * library.store.bytes_each, shutil.disk_usage(_existing(library.store.root)).free
@@ -175,26 +174,6 @@ def check_memory(model_name: str, size: int, dtype: torch.dtype, device: torch.d
             where="model.model_name",
             hint=f"{narrower} another device or a smaller model",
         )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
-
-
-class PeakMemory:
-    """The most memory that is taken from now on, in bytes; on a CPU, by the process at any time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-    def taken(self) -> int:
-        """Up to now."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from prag_lightning.costs import Cost, record_cost
+from prag_lightning.llm.devices import device_name
 from prag_lightning.progress import Progress
-from prag_lightning.training.groups import device_name
 
 
 class PragProgressBar(ProgressBar):

@@ -29,10 +29,10 @@ from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule
 from prag_lightning.lightning.summaries import Summaries
+from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.generation import uses_adapters
 from prag_lightning.llm.loading import DTYPES, load_llm_for, parameter_bytes, short_name
 from prag_lightning.records import AugmentedQuestion
-from prag_lightning.training.groups import device_name
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 1,

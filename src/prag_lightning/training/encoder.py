@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from prag_lightning.fused import FusedParts
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
@@ -63,7 +62,6 @@ class Encoder:
     def __init__(self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe) -> None:
         self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
         self._hidden_and_head = hidden_and_head(llm)
-        self._fused = FusedParts(llm, base_weight, recipe.scaling)
 
     @torch.inference_mode(False)
     def encode(
@@ -93,8 +91,7 @@ class Encoder:
             for step in range(steps[0]):
                 active = sum(step < count for count in steps)
                 batch = [self.recipe.step_examples(passage.examples, step) for passage in passages[:active]]
-                with self._fused.used():
-                    step_losses = training.step(batch, self._hidden_and_head)
+                step_losses = training.step(batch, self._hidden_and_head)
                 for i, loss in enumerate(step_losses):
                     losses[i].append(loss)
                 if on_step is not None:

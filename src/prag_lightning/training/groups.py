@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-import psutil
 import torch
 
+from prag_lightning.llm.devices import PeakMemory, free_memory
 from prag_lightning.training.encoder import Encoder, PassageExamples
 from prag_lightning.training.recipe import TrainingRecipe
 
@@ -38,7 +37,7 @@ def fitting_group_tokens(encoder: Encoder, passage: PassageExamples) -> int:
     best, rate, tokens = SMALLEST, 0.0, SMALLEST
     while True:
         copies = max(1, tokens // (passage.longest * size))
-        memory = _Memory(encoder.llm.device)
+        memory = PeakMemory(encoder.llm.device)
         started = time.perf_counter()
         try:
             one_step.encode([passage] * copies)
@@ -48,41 +47,14 @@ def fitting_group_tokens(encoder: Encoder, passage: PassageExamples) -> int:
         if faster < WORTH_DOUBLING * rate:
             return best
         best, rate = tokens, max(rate, faster)
-        if not memory.holds_twice():
+        if not _fits_doubled(memory):
             return best
         tokens *= 2
 
 
-def device_name(device: torch.device) -> str:
-    """The device as a person knows it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
-
-
-class _Memory:
-    """What a piece of work takes of memory, in bytes, from now on.
-
-    Args:
-        device: Whose memory.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_allocated(device)
-        else:
-            self.before = psutil.Process().memory_info().rss
-
-    def holds_twice(self) -> bool:
-        """Whether there is room for as much again on top of twice what the work took."""
-        if self.device.type == "cuda":
-            taken = torch.cuda.max_memory_allocated(self.device) - self.before
-            free, _ = torch.cuda.mem_get_info(self.device)
-            return 2 * taken < _SHARE_OF_MEMORY * (free + torch.cuda.memory_reserved(self.device) - self.before)
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return 2 * (peak - self.before) < _SHARE_OF_MEMORY * psutil.virtual_memory().available
+def _fits_doubled(memory: PeakMemory) -> bool:
+    """Whether there is room for as much again on top of twice what the work took."""
+    return 2 * memory.taken() < _SHARE_OF_MEMORY * free_memory(memory.device)
 
 
 class Groupable(Protocol):

@@ -17,6 +17,7 @@ from peft import LoraConfig
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
+from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.adapters import all_finite, lora_config
 from prag_lightning.lora.store import AdapterFormat, AdapterStore, base_weight
@@ -24,7 +25,7 @@ from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage
 from prag_lightning.training.encoder import EncodedPassage, Encoder, PassageExamples
 from prag_lightning.training.examples import ExampleBuilder
-from prag_lightning.training.groups import device_name, fitting_group_tokens, group_passages
+from prag_lightning.training.groups import fitting_group_tokens, group_passages
 from prag_lightning.training.layout import Layout
 from prag_lightning.training.recipe import TrainingRecipe
 from prag_lightning.training.self_distillation import with_placeholders, with_self_distillation
