@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from prag_lightning.augment import parse_qa_pairs
+from prag_lightning.augment.files import read_records
 from prag_lightning.cli.config_files import with_bases
 from prag_lightning.cli.data import run_data_command
 from prag_lightning.costs import read_costs
@@ -26,7 +27,6 @@ from prag_lightning.data.corpus import read_corpus
 from prag_lightning.data.documents import cut, read_documents
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.journal import Journal
-from prag_lightning.lightning.datamodule import read_records
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     WEIGHTS_FILE,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from prag_lightning.augment.files import read_records
 from prag_lightning.errors import InputError
-from prag_lightning.lightning.datamodule import read_records
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, QAPair
 
 RECORD = {

@@ -78,7 +78,7 @@ class Draft:
         passage: Its text.
         rewrite: The passage in other words.
         qa: Pairs about it; `None` if none could be had.
-        refused: The replies that held no valid pairs.
+        rejected_replies: Replies that held no valid pairs.
         skipped: Why the model cannot take it at all; empty if it can.
         final: Whether that stands, or is to be tried again by the next run.
     """
@@ -86,16 +86,16 @@ class Draft:
     passage: str
     rewrite: str = ""
     qa: list[QAPair] | None = None
-    refused: list[str] = field(default_factory=list)
+    rejected_replies: list[str] = field(default_factory=list)
     skipped: str = ""
     final: bool = True
 
-    def take(self, pairs: Sequence[QAPair], wanted: int) -> None:
+    def add_pairs(self, pairs: Sequence[QAPair], wanted: int) -> None:
         """Add pairs whose questions are new, up to `wanted` of them."""
         by_question = {pair.question: pair for pair in (*(self.qa or ()), *pairs)}
         self.qa = list(by_question.values())[:wanted]
 
-    def has(self, wanted: int) -> bool:
+    def complete(self, wanted: int) -> bool:
         """Whether there are as many pairs as wanted."""
         return len(self.qa or ()) >= wanted
 
@@ -114,7 +114,7 @@ class Failures:
         """Passages that the model cannot take, by their text, with the reason."""
 
     def add(self, reason: str, passage: str, reply: str) -> None:
-        """Take in a reply that was of no use."""
+        """Count a reply that was of no use."""
         kept = self.reasons.total()
         self.reasons[reason] += 1
         if kept < FAILED_REPLIES_KEPT:
@@ -131,14 +131,15 @@ class Failures:
 
 
 class JournalledAugmenter(ABC):
-    """Augments passages that the journal does not have, and puts each into it at once: a passage is paid for once.
+    """Augments passages that the journal does not have, and puts each into it at once: never augments the same passage
+    twice.
 
     Args:
         writer: What decides the texts beside prompts, settings and passage, such as the model.
         prompts: The templates `rewrite` and `qa`.
         settings: Attempts and sampling.
         journal: Finished passages of this and earlier runs.
-        failures: Takes in what failed.
+        failures: Counts what failed.
 
     `passages` and `seconds` say how many it has written about, and how long that took.
     """
@@ -166,7 +167,7 @@ class JournalledAugmenter(ABC):
             if entry is None:
                 missing.append(passage)
             else:
-                yield passage, self.taken(entry)
+                yield passage, self.from_journal(entry)
         if missing:
             with Progress("augment", len(missing), "passages") as progress:
                 started = time.perf_counter()
@@ -177,10 +178,10 @@ class JournalledAugmenter(ABC):
                     entries = [self._entry(written) for written in finished]
                     self.journal.add(entry for entry, written in zip(entries, finished, strict=True) if written.final)
                     for entry in entries:
-                        yield str(entry["passage"]), self.taken(entry)
+                        yield str(entry["passage"]), self.from_journal(entry)
                     progress.advance(len(finished))
 
-    def taken(self, entry: dict[str, Any]) -> AugmentedPassage | None:
+    def from_journal(self, entry: dict[str, Any]) -> AugmentedPassage | None:
         """The augmented passage of a journal's entry; one that the model cannot take is none, and is counted."""
         if entry.get("skipped"):
             self.failures.skipped[entry["passage"]] = str(entry["skipped"])
@@ -195,7 +196,7 @@ class JournalledAugmenter(ABC):
         if written.skipped:
             return entry | {"skipped": written.skipped}
         if written.qa is None:
-            return entry | {"failed_replies": written.refused}
+            return entry | {"failed_replies": written.rejected_replies}
         rewrite = written.rewrite.strip() or written.passage
         return entry | {"rewrite": rewrite, "qa": [pair.to_json() for pair in written.qa]}
 

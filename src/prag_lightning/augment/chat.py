@@ -66,7 +66,7 @@ class ChatAugmenter(JournalledAugmenter):
         prompts: The templates `rewrite` and `qa`.
         settings: Attempts and sampling.
         journal: Finished passages of this and earlier runs.
-        failures: Takes in what failed.
+        failures: Counts what failed.
 
     Raises:
         InputError: if the client is not installed.
@@ -136,11 +136,11 @@ class ChatAugmenter(JournalledAugmenter):
             for attempt in range(self.settings.attempts):
                 reply = await self._reply(client, "qa", attempt, passage)
                 try:
-                    written.take(parse_qa_pairs(reply), self.settings.qa_per_passage)
+                    written.add_pairs(parse_qa_pairs(reply), self.settings.qa_per_passage)
                 except InputError as error:
                     self.failures.add(error.what.partition(" but ")[0], passage, reply)
-                    written.refused.append(reply)
-                if written.has(self.settings.qa_per_passage):
+                    written.rejected_replies.append(reply)
+                if written.complete(self.settings.qa_per_passage):
                     break
         except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
             # A passage may be refused, for being too long say; a server that takes none is asked wrongly.

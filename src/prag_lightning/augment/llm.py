@@ -28,7 +28,7 @@ class LLMAugmenter(JournalledAugmenter):
         prompts: The templates `rewrite` and `qa`.
         settings: Attempts and sampling.
         journal: Finished passages of this and earlier runs.
-        failures: Takes in what failed.
+        failures: Counts what failed.
         autocast: Makes the context that generation runs in, for mixed precision.
     """
 
@@ -47,7 +47,7 @@ class LLMAugmenter(JournalledAugmenter):
     def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Draft]]:
         fitting = []
         for passage in sorted(passages, key=len):
-            reason = self._unfit(passage)
+            reason = self._unanswerable(passage)
             if reason:
                 yield [Draft(passage, skipped=reason)]
             else:
@@ -56,7 +56,7 @@ class LLMAugmenter(JournalledAugmenter):
         for start in range(0, len(fitting), size):
             yield self._write_batch(fitting[start : start + size])
 
-    def _unfit(self, passage: str) -> str:
+    def _unanswerable(self, passage: str) -> str:
         """Why the model cannot be asked about a passage; empty if it can."""
         tokenizer, room = self.llm.tokenizer, self.settings.augment_max_new_tokens
         try:
@@ -76,7 +76,7 @@ class LLMAugmenter(JournalledAugmenter):
             else:
                 each.rewrite = rewrite
         for attempt in range(self.settings.attempts):
-            waiting = [each for each in written if not each.skipped and not each.has(self.settings.qa_per_passage)]
+            waiting = [each for each in written if not each.skipped and not each.complete(self.settings.qa_per_passage)]
             if not waiting:
                 break
             asked = [each.passage for each in waiting]
@@ -86,10 +86,10 @@ class LLMAugmenter(JournalledAugmenter):
                     each.skipped = reply.reason
                     continue
                 try:
-                    each.take(parse_qa_pairs(reply), self.settings.qa_per_passage)
+                    each.add_pairs(parse_qa_pairs(reply), self.settings.qa_per_passage)
                 except InputError as error:
                     self.failures.add(error.what.partition(" but ")[0], each.passage, reply)
-                    each.refused.append(reply)
+                    each.rejected_replies.append(reply)
         return written
 
     def _generate(

@@ -33,5 +33,5 @@ class SharedAugmenter:
         for passage in passages:
             if passage not in written:
                 entry = self.own.journal.get(self.own.key(passage))
-                written[passage] = None if entry is None else self.own.taken(entry)
+                written[passage] = None if entry is None else self.own.from_journal(entry)
         yield from written.items()

@@ -12,10 +12,11 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from prag_lightning.augment import AugmentSettings, ChatSettings
+from prag_lightning.augment.files import read_records
 from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
-from prag_lightning.files import read_json, safe_name
+from prag_lightning.files import safe_name
 from prag_lightning.llm.loading import short_name
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import RankBM25Retriever, Retriever
@@ -287,29 +288,6 @@ class PragDataModule(LightningDataModule):
         share = [*batches[rank::processes]]
         share += [[]] * (ceil(len(batches) / processes) - len(share))
         return DataLoader(_Batches(share), batch_size=None, collate_fn=_same)
-
-
-def read_records(path: Path, augment_model: str) -> list[AugmentedQuestion]:
-    """Read an augmented file in the published format.
-
-    Raises:
-        InputError: naming the file and record that is malformed.
-    """
-    data = read_json(path, "Write it again with 'prag augment'")
-    if not isinstance(data, list):
-        raise InputError("an augmented file is a list of records, and this is not", where=str(path))
-    records = [
-        AugmentedQuestion.from_json(record, augment_model, f"{path}, record {i}") for i, record in enumerate(data)
-    ]
-    taken: set[tuple[int, int | None]] = set()
-    for i, record in enumerate(records):
-        test_id = record.question.test_id
-        for place in ((test_id, None), *((test_id, passage.pid) for passage in record.passages)):
-            if place in taken:
-                twice = f"test_id {test_id}" if place[1] is None else f"pid {place[1]}"
-                raise InputError(f"{twice} stands there twice", where=f"{path}, record {i}", hint="Number them apart")
-            taken.add(place)
-    return records
 
 
 class _Batches(Dataset[T]):

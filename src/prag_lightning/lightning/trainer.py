@@ -81,18 +81,28 @@ class PragTrainer(Trainer):
     def _augment(self, model: PragModule, datamodule: PragDataModule) -> None:
         self.strategy.setup_environment()
         made: list[JournalledAugmenter] = []
+        folder = datamodule.augment_folder(model.model_name)
 
-        def make_augmenter(folder: Path) -> SharedAugmenter:
+        def make_augmenter() -> SharedAugmenter:
             made.append(self._augmenter(model, datamodule, folder))
             return SharedAugmenter(made[0], self.global_rank, self.world_size, self.strategy.barrier)
 
         try:
-            augment_dataset(datamodule, model.model_name, make_augmenter, write=self.is_global_zero)
+            augment_dataset(
+                datamodule.questions(),
+                lambda texts, count: datamodule.retriever.search(texts, count),
+                folder,
+                datamodule.augment_name(model.model_name),
+                make_augmenter,
+                topk=datamodule.topk,
+                extra_candidates=datamodule.augment_settings.extra_candidates,
+                write=self.is_global_zero,
+            )
         finally:
             device = "server" if datamodule.chat is not None else device_name(self.strategy.root_device)
             for augmenter in made:
                 cost = Cost("augment", augmenter.passages, augmenter.seconds, device, self.world_size)
-                record_cost(datamodule.augment_folder(model.model_name), cost)
+                record_cost(folder, cost)
         self.strategy.barrier()
         for augmenter in made:
             augmenter.failures.report()
@@ -102,7 +112,7 @@ class PragTrainer(Trainer):
             some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(skipped)[:NAMED_FAILURES])
             raise PragError(
                 f"{len(skipped)} passages could not be augmented, the others were: {some}",
-                where=str(datamodule.augment_folder(model.model_name)),
+                where=str(folder),
                 hint="The next best took their places, where there were any; cut the passages shorter to have them",
             )
 
