@@ -35,7 +35,7 @@ ROOMS = (
 """From the ground up: a room may import from those before it."""
 DOORS = ("__init__", "__main__")
 """Import what they are asked for."""
-NO_TORCH = ("training.layout", "training.recipe", "cli", "cli.data", "retrieval")
+NO_TORCH = ("training.layout", "training.recipe", "cli", "cli.data", "retrieval", "llm.names", "inference.methods")
 
 
 def modules() -> dict[str, Path]:

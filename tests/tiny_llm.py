@@ -1,5 +1,7 @@
 """Models with random weights and a byte tokenizer, made in milliseconds: for what must hold of any weights."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,10 +29,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_random_llm(directory: Path, *, seed: int = 0, width: int = 32, layers: int = 2) -> Path:
+def save_random_llm(
+    directory: Path, *, seed: int = 0, width: int = 32, layers: int = 2, merges: Sequence[tuple[str, str]] = ()
+) -> Path:
     """Write a loadable model folder whose weights are larger than at initialisation, so that its texts differ."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    tokens = [*alphabet, *(first + second for first, second in merges)]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
@@ -92,3 +97,61 @@ def load_random_llm(name: str, folder: Path) -> LLM:
             parameter.data += 0.1 * torch.randn_like(parameter)
         made.save_pretrained(folder)
     return load_llm(str(folder))
+
+
+def save_random_gguf(directory: Path, file: Path, *, architecture: str = "llama") -> Path:
+    """Write a Llama of 4 heads, saved by `save_random_llm`, with merges, as llama.cpp does."""
+    from gguf import GGUFWriter, TokenType
+
+    model = LlamaForCausalLM.from_pretrained(directory)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    config = model.config
+    file.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(file, architecture)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    tokens = tokenizer.convert_ids_to_tokens(range(config.vocab_size))
+    writer.add_token_list(tokens)
+    special = set(tokenizer.all_special_tokens)
+    writer.add_token_types([TokenType.CONTROL if token in special else TokenType.NORMAL for token in tokens])
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_eos_token_id(config.eos_token_id)
+    writer.add_pad_token_id(config.pad_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "lm_head": "output",
+        "model.layers": "blk",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
+    for name, parameter in model.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+        if (count := heads.get(name.split(".")[-2])) is not None:  # its rotary halves lie side by side there
+            parameter = parameter.view(count, 2, -1, config.hidden_size).transpose(1, 2).reshape(parameter.shape)
+        writer.add_tensor(name, parameter.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file

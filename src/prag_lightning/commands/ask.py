@@ -15,8 +15,8 @@ from rich.markup import escape
 
 from prag_lightning.errors import InputError, PragError, print_error
 from prag_lightning.inference.answerer import Answerer
+from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
-from prag_lightning.llm.generation import uses_adapters
 from prag_lightning.metrics import extract_answer
 from prag_lightning.records import AugmentedQuestion, Question
 

@@ -11,14 +11,9 @@ from typing import cast
 
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
+from prag_lightning.inference.methods import InferenceMethod, uses_adapters, uses_passages
 from prag_lightning.journal import Journal
-from prag_lightning.llm.generation import (
-    GenerationFailure,
-    InferenceMethod,
-    generate_each,
-    uses_adapters,
-    uses_passages,
-)
+from prag_lightning.llm.generation import GenerationFailure, generate_each
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.merge import Merge, merge, merge_all
 from prag_lightning.lora.stack import LoraWeights

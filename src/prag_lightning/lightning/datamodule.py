@@ -17,7 +17,7 @@ from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
-from prag_lightning.llm.loading import short_name
+from prag_lightning.llm.names import short_name
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import RankBM25Retriever, Retriever
 from prag_lightning.training.library import PendingPassage

@@ -13,10 +13,11 @@ from lightning import LightningModule
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
+from prag_lightning.inference.methods import INFERENCE_METHODS, InferenceMethod, uses_adapters
 from prag_lightning.journal import Journal
 from prag_lightning.lightning.datamodule import PragDataModule
-from prag_lightning.llm.generation import INFERENCE_METHODS, InferenceMethod, uses_adapters
-from prag_lightning.llm.loading import LLM, load_llm_for, short_name
+from prag_lightning.llm.loading import LLM, load_llm_for
+from prag_lightning.llm.names import short_name
 from prag_lightning.lora.merge import MERGES, Merge
 from prag_lightning.lora.stack import DEFAULT_TARGETS
 from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, adapter_hash

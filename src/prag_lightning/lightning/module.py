@@ -11,11 +11,11 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.answerer import Row
+from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.inference.results import print_results, write_results
 from prag_lightning.inference.split_answers import SplitAnswers
 from prag_lightning.journal import Journal
 from prag_lightning.lightning.experiment import Experiment
-from prag_lightning.llm.generation import uses_adapters
 from prag_lightning.metrics import AnswerScores
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.training.library import PendingPassage

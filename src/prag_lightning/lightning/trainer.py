@@ -23,6 +23,7 @@ from prag_lightning.commands.plan import StagePlan, check_memory, plan_augment, 
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.answerer import Adapters
+from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.journal import Journal
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
@@ -30,8 +31,8 @@ from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule
 from prag_lightning.lightning.summaries import Summaries
 from prag_lightning.llm.devices import device_name
-from prag_lightning.llm.generation import uses_adapters
-from prag_lightning.llm.loading import DTYPES, load_llm_for, parameter_bytes, short_name
+from prag_lightning.llm.loading import DTYPES, load_llm_for, parameter_bytes
+from prag_lightning.llm.names import short_name
 from prag_lightning.records import AugmentedQuestion
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -129,8 +130,9 @@ class PragTrainer(Trainer):
             else load_llm_for(
                 self,
                 data.augment_model or model.model_name,
-                model.target_modules,
+                target_modules=(),
                 trust_remote_code=model.trust_remote_code,
+                setting="data.augment_model" if data.augment_model else "model.model_name",
             )
         )
         autocast = self.strategy.precision_plugin.forward_context

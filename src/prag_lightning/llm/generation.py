@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,22 +14,6 @@ from prag_lightning.llm.decode import decode, decodes
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
-
-InferenceMethod = Literal["vanilla", "icl", "prag", "combine"]
-"""`vanilla`: the question alone. `icl`: passages in the prompt. `prag`: their adapters in the weights. `combine`:
-both (paper section 3.4)."""
-
-INFERENCE_METHODS: tuple[str, ...] = get_args(InferenceMethod)
-
-
-def uses_passages(method: str) -> bool:
-    """Whether a method puts the passages into the prompt."""
-    return method in ("icl", "combine")
-
-
-def uses_adapters(method: str) -> bool:
-    """Whether a method merges the passages' adapters into the weights."""
-    return method in ("prag", "combine")
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,20 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import quantization_config
 
 from prag_lightning.errors import InputError
 from prag_lightning.llm.cpu import keep_freed_memory, use_cpu_products, use_float32_attention
+from prag_lightning.llm.names import SETTING, ModelSource, find_model, model_hint, short_name
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraStack
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
-MODEL_IDS = {
-    "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
-    "qwen2.5-1.5b-instruct": "Qwen/Qwen2.5-1.5B-Instruct",
-    "llama3-8b-instruct": "meta-llama/Meta-Llama-3-8B-Instruct",
-}
-"""The published short names of models; any other name is a path or a hub id."""
 DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 """The LLM's precision by the trainer's; float32 for any other."""
 
@@ -64,14 +59,6 @@ class LLM:
         return self.model.device
 
 
-def short_name(model_name: str) -> str:
-    """A model's name as it stands in paths: a published short name, or the last part of a path or hub id."""
-    for name, hub_id in MODEL_IDS.items():
-        if model_name == hub_id:
-            return name
-    return Path(model_name).name
-
-
 def load_llm(
     model_name: str,
     *,
@@ -79,28 +66,32 @@ def load_llm(
     dtype: torch.dtype | None = torch.float32,
     device: torch.device | str = "cpu",
     trust_remote_code: bool = False,
+    setting: str = SETTING,
 ) -> LLM:
     """Load a frozen model with places for LoRAs.
 
     Args:
-        model_name: A published short name, a path, or a hub id.
+        model_name: A short name, a folder, a GGUF file, or a hub id.
         target_modules: Which linear layers carry adapters.
         dtype: Precision of the parameters; `None` leaves the checkpoint's own.
         device: Where to put it.
         trust_remote_code: Run code that comes with the model.
+        setting: The one that has the name, for messages.
 
     Raises:
         InputError: if there is no such model, or it cannot be loaded.
     """
-    source = MODEL_IDS.get(model_name, model_name)
-    if _is_path(source):
-        _check_folder(Path(source))
+    source = find_model(model_name, setting)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    weights: dict[str, Any] = {"use_safetensors": True, "dtype": "auto"}
+    if source.gguf_file is not None:
+        options["gguf_file"] = source.gguf_file
+        weights = {"dtype": torch.float32, **_unpacked()}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+        model = AutoModelForCausalLM.from_pretrained(source.location, **weights, **options)
     except Exception as error:  # whatever a folder of rubbish makes of transformers, tokenizers and safetensors
-        raise _unloadable(model_name, error) from error
+        raise _unloadable(model_name, source, setting, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     fingerprint = _fingerprint(model)
@@ -114,7 +105,12 @@ def load_llm(
 
 
 def load_llm_for(
-    trainer: Trainer, model_name: str, target_modules: Sequence[str] = DEFAULT_TARGETS, *, trust_remote_code: bool
+    trainer: Trainer,
+    model_name: str,
+    target_modules: Sequence[str] = DEFAULT_TARGETS,
+    *,
+    trust_remote_code: bool,
+    setting: str = SETTING,
 ) -> LLM:
     """Load a model to a trainer's device and in its precision; see `load_llm`."""
     return load_llm(
@@ -123,6 +119,7 @@ def load_llm_for(
         dtype=DTYPES.get(str(trainer.precision), torch.float32),
         device=trainer.strategy.root_device,
         trust_remote_code=trust_remote_code,
+        setting=setting,
     )
 
 
@@ -132,49 +129,35 @@ def parameter_bytes(model_name: str, dtype: torch.dtype, *, trust_remote_code: b
     Raises:
         InputError: if there is no such model.
     """
-    source = MODEL_IDS.get(model_name, model_name)
-    if _is_path(source):
-        _check_folder(Path(source))
+    source = find_model(model_name)
+    options = {"trust_remote_code": trust_remote_code}
+    gguf = {} if source.gguf_file is None else {"gguf_file": source.gguf_file}
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source.location, **options, **gguf)
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                config, trust_remote_code=trust_remote_code
-            )
-    except (OSError, ValueError, KeyError) as error:
-        raise _unloadable(model_name, error) from error
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-untyped-call]
+    except Exception as error:  # see `load_llm`
+        raise _unloadable(model_name, source, SETTING, error) from error
     return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
 
 
-def _unloadable(model_name: str, error: Exception) -> InputError:
+def _unpacked() -> dict[str, Any]:
+    """What makes transformers give a GGUF file's weights as plain matrices: newer versions else keep them quantized
+    where they have a kernel for it, and adapters need linear layers."""
+    config = getattr(quantization_config, "GgufConfig", None)
+    return {} if config is None else {"quantization_config": config(dequantize=True)}
+
+
+def _unloadable(model_name: str, source: ModelSource, setting: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return InputError(
-        f"the model {model_name!r} cannot be loaded: {reason}",
-        where="model.model_name",
-        hint=f"Give a folder, a hub id that you have access to, or one of {', '.join(MODEL_IDS)}",
-    )
-
-
-def _is_path(source: str) -> bool:
-    """Whether a name means a folder here rather than a hub id, which has one slash at most and no folder of its
-    owner's name."""
-    path = Path(source)
-    return (
-        path.is_absolute()
-        or source.startswith(".")
-        or len(path.parts) > 2
-        or path.exists()
-        or (len(path.parts) == 2 and path.parent.is_dir())
-    )
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"no model at {str(folder)!r}: no such folder, or no config.json in it",
-            where="model.model_name",
-            hint=f"Give a folder, a hub id, or one of {', '.join(MODEL_IDS)}",
+    if "trust_remote_code" in str(error):
+        return InputError(
+            f"the model {model_name!r} comes with code of its own, which is not run unless you say so",
+            where=setting,
+            hint="If you have read it and trust it, set model.trust_remote_code to true",
         )
+    hint = model_hint() if source.gguf_file is None else "Take a GGUF file of an architecture that transformers reads"
+    return InputError(f"the model {model_name!r} cannot be loaded: {reason}", where=setting, hint=hint)
 
 
 def _fingerprint(model: PreTrainedModel) -> str:

@@ -10,7 +10,7 @@ from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json
 from prag_lightning.inference.results import RESULT_FILE, find_results, method_order, read_scores
-from prag_lightning.llm.loading import short_name
+from prag_lightning.llm.names import short_name
 from prag_lightning.records import Json, answers_from_json
 
 HINT = "Run 'prag test' again, or move this folder away"

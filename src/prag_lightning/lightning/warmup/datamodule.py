@@ -15,7 +15,8 @@ from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.lightning.warmup.batches import ResumableLoader, ShuffledBatches, collate
-from prag_lightning.llm.loading import LLM, short_name
+from prag_lightning.llm.loading import LLM
+from prag_lightning.llm.names import short_name
 from prag_lightning.training.examples import Example
 from prag_lightning.warmup.questions import Candidates, TestSet, WarmupSource, check_disjoint, draw, question_hashes
 from prag_lightning.warmup.rows import WarmupRow, read_rows

@@ -11,7 +11,8 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.llm.loading import LLM, load_llm_for, short_name
+from prag_lightning.llm.loading import LLM, load_llm_for
+from prag_lightning.llm.names import short_name
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraWeights
 from prag_lightning.training.examples import Example, common_prefix

@@ -77,7 +77,8 @@ class WarmupTrainer(Trainer):
 
     def _chain_writer(self, model: WarmupModule, data: WarmupDataModule, folder: Path) -> ChainWriter:
         name = data.augment_model or model.model_name
-        llm = load_llm_for(self, name, trust_remote_code=model.trust_remote_code)
+        setting = "data.augment_model" if data.augment_model else "model.model_name"
+        llm = load_llm_for(self, name, (), trust_remote_code=model.trust_remote_code, setting=setting)
         return ChainWriter(
             llm,
             data.prompt_templates,
