@@ -89,7 +89,7 @@ def test_questions_without_answers_are_read_when_asked_for(tmp_path):
         ("popqa", "popQA.tsv", "id\tquestion\tobj\to_aliases\n1\tq\to\t5\n", "o_aliases"),
         ("popqa", "popQA.tsv", "", "no question"),
         ("complexwebquestions", "ComplexWebQuestions_dev.json", '[{"question": "a", "answers": []}]', "'answers'"),
-        ("complexwebquestions", "ComplexWebQuestions_dev.json", '[{"question": "a", "answers": ["b"]}]', "row 0"),
+        ("complexwebquestions", "ComplexWebQuestions_dev.json", '[{"question": "a", "answers": [{"x": 1}]}]', "row 0"),
     ],
 )
 def test_mistakes_name_file_and_row(tmp_path, dataset, name, content, message):

@@ -86,7 +86,6 @@ def test_the_package_raises_errors_of_one_family():
                 assert name in family | {"ValueError", "AssertionError"} or own, f"{path}:{node.lineno}: {name}"
 
 
-LAUGHS = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
 CONFIGURATIONS = {
     "data: 5": "'data' holds no settings",
     "base: 5": "'base' is no file's name",
@@ -96,12 +95,7 @@ CONFIGURATIONS = {
     "a: !!timestamp abc": "is not YAML",
     "a: !!python/object/apply:os.system ['touch pwned']": "could not determine a constructor",
     "a: !!python/name:os.system": "could not determine a constructor",
-    "a: &a [*a]": "unfold into more than",
-    'model: {model_name: "a\\0b"}': "nul character",
     "[" * 2000: "is not YAML",
-    "a: " + "b" * 2**20: "1,048,579 characters",
-    "\n".join(["a0: &a0 x", *LAUGHS]): "unfold into more than",
-    "\n".join(["a0: &a0 {}", *LAUGHS]).replace("[", "{<<: [").replace("]", "]}"): "unfold into more than",
 }  # fmt: skip
 
 

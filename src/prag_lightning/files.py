@@ -1,16 +1,20 @@
-"""Files that are never half written, and journals that survive being killed."""
+"""Files: written whole or not at all, read in whatever encoding of Unicode they are saved in."""
 
 from __future__ import annotations
 
+import gzip
+import io
 import itertools
 import json
 import os
 import platform
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import psutil
 import yaml
@@ -24,10 +28,17 @@ _NUMBERS = itertools.count()
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_NAME = 200
 """Bytes of a part of a path: what is written beside it has some more, and 255 is all that file systems take."""
-_MOST_VALUES, _LONGEST_YAML = 100_000, 2**20
-"""Of a YAML file: values, and characters."""
-_NO_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
-"""What PyYAML raises: its own errors, and for scalars such as `!!bool maybe` or 2001-99-99 those of the conversion."""
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""What reading a file raises that is missing or cut short, gzipped or not."""
+_GZIP = b"\x1f\x8b"
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"(\xb5/\xfd": "a zstd file",
+}
+"""First bytes of what has to be unpacked by another program."""
+_LONGEST_START = 8
 
 
 def temp_path(path: Path) -> Path:
@@ -89,6 +100,60 @@ def parse_json(text: str) -> Json:
     return value
 
 
+def unzipped(file: io.BufferedReader) -> io.BufferedReader:
+    """The content of a file that may be gzipped, which its first bytes tell, whatever its name.
+
+    Raises:
+        ValueError: if it is of another kind that has to be unpacked.
+    """
+    start = file.peek(_LONGEST_START)
+    for magic, kind in _FOREIGN.items():
+        if start.startswith(magic):
+            raise ValueError(f"it is {kind}: unpack it")
+    return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file))) if start.startswith(_GZIP) else file
+
+
+def text_encoding(start: bytes) -> str:
+    """The encoding of a text, told by its first four bytes: by a byte order mark, or where the zeros of UTF-16 and
+    UTF-32 stand; else UTF-8."""
+    return json.detect_encoding(start)
+
+
+def decode(content: bytes) -> str:
+    """Decode a text; see `text_encoding`.
+
+    Raises:
+        ValueError: naming the byte that is in no such encoding, and its line.
+    """
+    encoding = text_encoding(content[:4])
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        name = encoding.removesuffix("-sig").upper()
+        raise ValueError(f"it is not {name}: byte 0x{content[error.start]:02x} in line {line}") from error
+
+
+def read_text(path: Path, what: str, hint: str) -> str:
+    """Read a text file, gzipped or not.
+
+    Raises:
+        InputError: if it is missing or no text; `what` names its purpose and `hint` says what to do.
+    """
+    try:
+        with path.open("rb") as file:
+            return decode(unzipped(file).read())
+    except READ_ERRORS as error:
+        raise InputError(f"cannot read the {what}: {read_reason(error)}", where=str(path), hint=hint) from error
+    except ValueError as error:
+        raise InputError(f"cannot read the {what}: {error}", where=str(path), hint="Save it as UTF-8") from error
+
+
+def read_reason(error: BaseException) -> str:
+    """What one of `READ_ERRORS` says."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def read_json(path: Path, hint: str) -> Json:
     """Read a JSON file.
 
@@ -96,9 +161,7 @@ def read_json(path: Path, hint: str) -> Json:
         InputError: if it is missing, or where it stops being JSON; `hint` says what to do.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", where=str(path), hint=hint) from error
+        return parse_json(read_text(path, "file", hint))
     except (ValueError, RecursionError) as error:
         raise InputError(f"the file is not JSON: {error}", where=str(path), hint=hint) from error
 
@@ -110,46 +173,19 @@ def read_yaml(path: Path, what: str, hint: str) -> dict[str, Json]:
         InputError: if it is missing, no YAML, or holds something else; `what` names its purpose and `hint` says what
             to do.
     """
+    text = read_text(path, what, hint)
     try:
-        data = _parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the {what}: {error.strerror}", where=str(path), hint=hint) from error
-    except _NO_YAML as error:
+        data = yaml.safe_load(text)
+    except Exception as error:  # PyYAML's own, or for a scalar such as 2001-99-99 whatever its conversion raises
         raise InputError(f"the {what} is not YAML: {error}", where=str(path), hint=hint) from error
     if not isinstance(data, dict):
         raise InputError(f"the {what} holds no settings", where=str(path), hint=hint)
     return data
 
 
-def _parse_yaml(text: str) -> Json:
-    """Parse YAML that makes plain values alone.
-
-    Aliases let a file of one page unfold into more than memory holds, so its values are counted before they are made.
-    """
-    if len(text) > _LONGEST_YAML:
-        raise ValueError(f"it has {len(text):,} characters")
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _values(node, {}) > _MOST_VALUES:
-            raise ValueError(f"its aliases unfold into more than {_MOST_VALUES:,} values")
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
-    """How many values a node unfolds into."""
-    if node not in known:
-        if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
-            raise ValueError("it holds a nul character")
-        known[node] = _MOST_VALUES + 1  # for a node that holds itself
-        children = node.value if isinstance(node, yaml.CollectionNode) else []
-        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
-        known[node] = 1 + sum(_values(part, known) for part in parts)
-    return known[node]
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """What matches in a folder, sorted, but for hidden files: those of editors, notebooks and macOS (`._name`)."""
+    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
 
 
 def safe_name(name: str, what: str) -> str:

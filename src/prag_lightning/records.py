@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from prag_lightning.errors import InputError
 
 Json = Any
 """Whatever `json.loads` returns."""
+Answer = str | tuple[str, ...]
+"""A gold answer as its dataset has it: a text, or a list of aliases, which is empty where none is known."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Question:
     Args:
         test_id: Its place in the dataset's file, from 0; a question keeps it in the split of its type.
         question: The question's text, as the dataset has it.
-        answers: Gold answers and their aliases; empty where none is known.
+        answer: The gold answer, or a list of its aliases; empty where none is known.
         qid: The dataset's own id, if it has one.
         type: The dataset's own question type, if it has one.
         golden_passages: The passages that the dataset names as sufficient, if it does.
@@ -45,11 +48,21 @@ class Question:
 
     test_id: int
     question: str
-    answers: tuple[str, ...] = ()
+    answer: Answer = ()
     qid: str | None = None
     type: str | None = None
     golden_passages: tuple[str, ...] = ()
     golden_sentences: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The gold answer's aliases."""
+        return (self.answer,) if isinstance(self.answer, str) else self.answer
+
+    @property
+    def answer_json(self) -> str | list[str]:
+        """The gold answer as JSON has it: a list stays a list, of however many."""
+        return self.answer if isinstance(self.answer, str) else list(self.answer)
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,7 @@ class AugmentedQuestion:
             question=Question(
                 test_id=test_id,
                 question=_text(value, "question", where),
-                answers=answers_from_json(value.get("answer"), where),
+                answer=answer_from_json(value.get("answer"), where),
                 qid=None if value.get("qid") is None else str(value["qid"]),
                 type=None if value.get("type") is None else str(value["type"]),
                 golden_passages=tuple(map(str, golden)),
@@ -177,7 +190,7 @@ class AugmentedQuestion:
         if question.type is not None:
             record["type"] = question.type
         record["question"] = question.question
-        record["answer"] = question.answers[0] if len(question.answers) == 1 else list(question.answers)
+        record["answer"] = question.answer_json
         if question.golden_passages:
             record["golden_passages"] = list(question.golden_passages)
         record["passages"] = [item.passage for item in self.passages]
@@ -185,29 +198,52 @@ class AugmentedQuestion:
         return record
 
 
-def answers_from_json(value: Json, where: str) -> tuple[str, ...]:
-    """A gold answer as JSON has it (a string, or a list of aliases) as a tuple; `None` and `[]` are no answer.
+def answer_from_json(value: Json, where: str) -> Answer:
+    """A gold answer as JSON has it: a text, or a list of aliases; `None` and `[]` are no answer.
 
     Raises:
         InputError: if it is neither, or holds an empty alias.
     """
-    aliases = value if isinstance(value, list) else [] if value is None else [value]
-    for alias in aliases:
-        if not isinstance(alias, (str, int, float)) or not str(alias).strip():
-            raise InputError(f"'answer' holds {alias!r}", where=where, hint="Give a string or a list of strings")
-    return tuple(map(str, aliases))
+    if isinstance(value, list):
+        return tuple(_alias(alias, where) for alias in value)
+    return () if value is None else _alias(value, where)
+
+
+def answers_from_json(value: Json, where: str) -> tuple[str, ...]:
+    """The aliases of a gold answer; see `answer_from_json`."""
+    return Question(0, "", answer_from_json(value, where)).answers
+
+
+def scalar_text(value: Json) -> str | None:
+    """A text as it is; true and false as yes and no; a number's digits, of a whole one without a decimal point; `None`
+    for anything else, and for what is no number."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return str(int(value)) if value.is_integer() else str(value)
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else None
+
+
+def _alias(value: Json, where: str) -> str:
+    text = scalar_text(value)
+    if text is None or not text.strip():
+        raise InputError(f"'answer' holds {value!r}", where=where, hint="Give a string or a list of strings")
+    return text
 
 
 def _text(record: Mapping[str, Json], key: str, where: str) -> str:
-    """The non-empty text under `key`; a number becomes its digits and a list its items, joined by commas."""
+    """The non-empty text under `key`; a number becomes its digits, true and false yes and no, and a list its items,
+    joined by commas."""
     value = record.get(key)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        value = ", ".join(str(item) for item in value)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
+        text: str | None = ", ".join(str(item) for item in value)
+    else:
+        text = str(value) if isinstance(value, float) else scalar_text(value)
+    if text is None or not text.strip():
         raise InputError(f"{key!r} is not a text but {value!r}" if key in record else f"no key {key!r}", where=where)
-    return whole_characters(value)
+    return whole_characters(text)
 
 
 def whole_characters(text: str) -> str:

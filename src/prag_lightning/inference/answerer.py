@@ -235,8 +235,7 @@ class Answerer:
 
 def _row(record: AugmentedQuestion, entry: Json | GenerationFailure) -> Row:
     question = record.question
-    answer = question.answers[0] if len(question.answers) == 1 else list(question.answers)
-    row: Row = {"test_id": question.test_id, "question": question.question, "answer": answer}
+    row: Row = {"test_id": question.test_id, "question": question.question, "answer": question.answer_json}
     if isinstance(entry, GenerationFailure):
         return {**row, "unanswered": entry.reason}
     return {**row, "text": entry["text"], "seconds": entry["seconds"]}

@@ -16,7 +16,7 @@ from prag_lightning.augment.files import read_records
 from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
-from prag_lightning.files import safe_name
+from prag_lightning.files import safe_name, visible
 from prag_lightning.llm.names import short_name
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import RankBM25Retriever, Retriever
@@ -147,7 +147,7 @@ class PragDataModule(LightningDataModule):
         """
         if self._records is None:
             folder = self.augment_folder(model_name)
-            files = {path.stem: path for path in sorted(folder.glob("*.json"))}
+            files = {path.stem: path for path in visible(folder, "*.json")}
             if not files:
                 raise InputError(
                     "there is no augmented data",
@@ -163,7 +163,7 @@ class PragDataModule(LightningDataModule):
 
     def augmented_passages(self, model_name: str) -> dict[str, AugmentedPassage]:
         """Every passage of the augmented files that there are, by its text."""
-        paths = sorted(self.augment_folder(model_name).glob("*.json"))
+        paths = visible(self.augment_folder(model_name), "*.json")
         records = (record for path in paths for record in read_records(path, self.augment_name(model_name)))
         return {passage.passage: passage for record in records for passage in record.passages}
 
@@ -174,7 +174,7 @@ class PragDataModule(LightningDataModule):
         Raises:
             InputError: if there are neither records nor questions.
         """
-        has_files = any(self.augment_folder(model_name).glob("*.json"))
+        has_files = bool(visible(self.augment_folder(model_name), "*.json"))
         of_splits = self.records(model_name) if has_files else {}
         records = {(split, record.question.test_id): record for split in of_splits for record in of_splits[split]}
         try:
