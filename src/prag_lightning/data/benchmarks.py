@@ -267,6 +267,8 @@ def _id_aliases(path: Path) -> dict[str, list[str]]:
                 aliases[str(row["Q_id"])] = [nfc(alias) for alias in map(str, names) if alias.strip()]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError("not a row with 'Q_id' and 'aliases'", where=f"{path}, line {number}") from error
+    if not aliases:
+        raise InputError("the file holds no aliases", where=str(path), hint="Fetch it again")
     return aliases
 
 
