@@ -14,7 +14,6 @@ from prag_lightning.augment import (
     AugmentSettings,
     Failures,
     LLMAugmenter,
-    RowSampler,
     SharedAugmenter,
     augment_questions,
     parse_qa_pairs,
@@ -24,6 +23,7 @@ from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
 from prag_lightning.llm.loading import LLM, load_llm
+from prag_lightning.llm.sampling import RowSampler
 from prag_lightning.records import AugmentedPassage, QAPair, Question
 from tiny_llm import save_random_llm
 

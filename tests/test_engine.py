@@ -15,7 +15,8 @@ from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.lora.int4 import compress, expand
-from prag_lightning.lora.merge import MERGES, TIES_DENSITY, merge, merge_all, stack
+from prag_lightning.lora.merge import TIES_DENSITY, merge, merge_all, stack
+from prag_lightning.lora.names import MERGES
 from prag_lightning.records import AugmentedPassage, QAPair
 from prag_lightning.training.encoder import Encoder, PassageExamples
 from prag_lightning.training.examples import Example, ExampleBuilder

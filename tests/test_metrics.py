@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prag_lightning.metrics import AnswerScores, answer_presence, evaluate, extract_answer, normalize_answer
+from prag_lightning.inference.scores import AnswerScores
+from prag_lightning.metrics import answer_presence, evaluate, extract_answer, normalize_answer
 
 TEXTS = st.text(max_size=40) | st.sampled_from(
     ["yes", "No.", "noanswer", "the answer is Paris", "", "a the", "1,000", "é"]
@@ -101,11 +102,27 @@ def test_an_answer_is_present_in_a_text_around_it(answer):
     assert answer_presence("concatenated", "cat") == 0.0
 
 
+def scored(text: str, answer: str) -> dict:
+    return {**evaluate(text, answer), "presence": answer_presence(text, answer)}
+
+
+def test_metric_is_exact_whatever_the_default_precision():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        metric = AnswerScores()
+    finally:
+        torch.set_default_dtype(before)
+    for _ in range(400):
+        metric.update([scored("Paris.", "Paris")])
+    assert {name: float(value) for name, value in metric.compute().items()} == dict.fromkeys(metric.compute(), 1.0)
+
+
 @given(st.lists(st.tuples(TEXTS, ANSWERS), min_size=1, max_size=8), st.integers(0, 8))
 def test_metric_is_the_mean_however_it_is_split(rows, cut):
     parts = [AnswerScores(), AnswerScores()]
     for part, chunk in zip(parts, (rows[:cut], rows[cut:]), strict=True):
-        part.update([text for text, _ in chunk], [answer for _, answer in chunk])
+        part.update([scored(text, answer) for text, answer in chunk])
     merged = AnswerScores()
     merged.sums += sum(part.sums for part in parts)
     merged.count += sum(part.count for part in parts)

@@ -13,12 +13,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prag_lightning.augment import RowSampler
 from prag_lightning.cli.entry import main
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM, load_llm
-from prag_lightning.lora.merge import MERGES, TIES_DENSITY
+from prag_lightning.llm.sampling import RowSampler
+from prag_lightning.lora.merge import TIES_DENSITY
+from prag_lightning.lora.names import MERGES
 from prag_lightning.records import AugmentedPassage, QAPair
 from prag_lightning.retrieval import RankBM25Retriever
 from prag_lightning.training.examples import ExampleBuilder

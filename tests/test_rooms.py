@@ -35,7 +35,21 @@ ROOMS = (
 """From the ground up: a room may import from those before it."""
 DOORS = ("__init__", "__main__")
 """Import what they are asked for."""
-NO_TORCH = ("training.layout", "training.recipe", "cli", "cli.data", "retrieval", "llm.names", "inference.methods")
+NO_TORCH = (
+    "training.layout",
+    "training.examples",
+    "inference.methods",
+    "inference.results",
+    "lora.names",
+    "llm.names",
+    "augment",
+    "augment.files",
+    "warmup.questions",
+    "retrieval",
+    "report.write",
+    "cli",
+    "cli.data",
+)
 
 
 def modules() -> dict[str, Path]:

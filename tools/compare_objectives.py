@@ -23,7 +23,8 @@ import torch
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.files import write_text
 from prag_lightning.llm.loading import LLM, load_llm
-from prag_lightning.lora.merge import MERGES, Merge, merge, stack
+from prag_lightning.lora.merge import merge, stack
+from prag_lightning.lora.names import MERGES, Merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import AugmentedPassage, Passage
 from prag_lightning.retrieval import RankBM25Retriever

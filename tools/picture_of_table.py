@@ -23,7 +23,8 @@ def main() -> None:
     console.print("[bold green]$[/] make demo", highlight=False)
     for experiment in gather(RESULTS):
         widths = {result.directory: half_widths(result) for result in experiment.results}
-        print_results(widths, widths, console=console)
+        scores = {result.directory: result.summary for result in experiment.results}
+        print_results(scores, widths, console=console)
     picture = console.export_svg(title="make demo", unique_id="table")
     picture = re.sub(r"@font-face \{.*?\}\n", "", picture, flags=re.DOTALL)
     PICTURE.write_text(picture, encoding="utf-8")

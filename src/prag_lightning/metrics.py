@@ -1,4 +1,4 @@
-"""Scores of answers: extraction, normalisation and overlap as published, and a Metric that averages them."""
+"""Scores of one answer: extraction, normalisation and overlap as published. No torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
-
-import torch
-from torch import Tensor
-from torchmetrics import Metric
 
 Extraction = Literal["paper", "full"]
 
@@ -91,40 +87,6 @@ def evaluate(
     f1, precision, recall = (max(values) for values in zip(*overlaps, strict=True))
     em = exact_match(prediction, aliases)
     return {"eval_predict": prediction, "em": em, "f1": f1, "prec": precision, "recall": recall}
-
-
-class AnswerScores(Metric):
-    """Means of EM, F1, precision, recall and answer presence over questions, reducible across processes.
-
-    Args:
-        with_cot: The texts are chains of thought.
-        answer_extraction: See `extract_answer`.
-    """
-
-    full_state_update = False
-    higher_is_better = True
-    sums: Tensor
-    count: Tensor
-
-    NAMES = ("em", "f1", "prec", "recall", "presence")
-
-    def __init__(self, with_cot: bool = False, answer_extraction: Extraction = "paper") -> None:
-        super().__init__()
-        self.with_cot, self.answer_extraction = with_cot, answer_extraction
-        self.add_state("sums", torch.zeros(len(self.NAMES)), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, texts: Sequence[str], answers: Sequence[str | Sequence[str]]) -> None:
-        """Add generated texts and the gold answers of each."""
-        for text, answer in zip(texts, answers, strict=True):
-            scores = evaluate(text, answer, self.with_cot, self.answer_extraction)
-            row = [*(float(scores[name]) for name in self.NAMES[:-1]), answer_presence(text, answer)]
-            self.sums += torch.tensor(row, dtype=self.sums.dtype, device=self.sums.device)
-            self.count += 1
-
-    def compute(self) -> dict[str, Tensor]:
-        """The means, in 0..1, by name; 0 before any question."""
-        return dict(zip(self.NAMES, self.sums / self.count.clamp(min=1), strict=True))
 
 
 def _aliases(answer: str | Sequence[str]) -> list[str]:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import TypeVar
 
-from prag_lightning.augment import RowSampler, parse_qa_pairs
+from prag_lightning.augment import parse_qa_pairs
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM
+from prag_lightning.llm.sampling import RowSampler
 from prag_lightning.lora.adapters import random_adapter
-from prag_lightning.lora.merge import Merge, merge_all
+from prag_lightning.lora.merge import merge_all
+from prag_lightning.lora.names import Merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import answer_presence, evaluate
 from prag_lightning.records import AugmentedPassage

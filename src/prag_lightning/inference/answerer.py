@@ -15,7 +15,8 @@ from prag_lightning.inference.methods import InferenceMethod, uses_adapters, use
 from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import GenerationFailure, generate_each
 from prag_lightning.llm.loading import LLM
-from prag_lightning.lora.merge import Merge, merge, merge_all
+from prag_lightning.lora.merge import merge, merge_all
+from prag_lightning.lora.names import Merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
 from prag_lightning.training.library import AdapterLibrary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -70,7 +70,7 @@ def find_results(output_root: Path) -> list[Path]:
 
 
 def print_results(
-    directories: Iterable[Path],
+    results: Mapping[Path, Mapping[str, float]],
     half_widths: Mapping[Path, Mapping[str, float]] | None = None,
     title: str = "",
     console: Console | None = None,
@@ -78,13 +78,14 @@ def print_results(
     """Print a table of results: a row a method and split, with the means over its questions.
 
     Args:
-        directories: Of the results.
+        results: The scores of each split's answers, by the directory that they are kept in.
         half_widths: By directory and score, what to show after "±".
         title: Stands above the table.
         console: Takes it, in place of the standard output.
     """
-    rows = [(directory, read_scores(directory)) for directory in directories]
-    rows.sort(key=lambda row: (row[0].parent.parent, row[0].name, method_order(row[0].parent.name)))
+    rows = sorted(
+        results.items(), key=lambda row: (row[0].parent.parent, row[0].name, method_order(row[0].parent.name))
+    )
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for heading in ("method", "split"):
         table.add_column(heading, no_wrap=True)

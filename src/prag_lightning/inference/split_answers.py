@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prag_lightning.inference.answerer import Row
+from prag_lightning.inference.scores import SCORES, AnswerScores
 from prag_lightning.journal import Journal
-from prag_lightning.metrics import AnswerScores, evaluate
+from prag_lightning.metrics import Extraction, answer_presence, evaluate
 from prag_lightning.records import AugmentedQuestion
 
 
@@ -17,11 +18,15 @@ class SplitAnswers:
     Args:
         directory: Where the results go; the journal of answers stands there too.
         rank: This process's number.
-        scores: Takes in the answers.
+        scores: Takes in what the answers score.
+        with_cot: The answers are chains of thought.
+        extraction: See `extract_answer`.
     """
 
-    def __init__(self, directory: Path, rank: int, scores: AnswerScores) -> None:
-        self.directory, self.scores = directory, scores
+    def __init__(
+        self, directory: Path, rank: int, scores: AnswerScores, with_cot: bool = False, extraction: Extraction = "paper"
+    ) -> None:
+        self.directory, self.scores, self.with_cot, self.extraction = directory, scores, with_cot, extraction
         self.journal = Journal(directory, rank, {"text": str, "seconds": int | float})
         self.rows: list[Row] = []
         self.unanswered: dict[int, str] = {}
@@ -32,10 +37,11 @@ class SplitAnswers:
         answered = self.add(rows)
         records = [record for row, record in zip(rows, records, strict=True) if row in answered]
         for row, record in zip(answered, records, strict=True):
-            answers = list(record.question.answers)
-            row.update(evaluate(row["text"], answers, self.scores.with_cot, self.scores.answer_extraction))
+            text, answers = row["text"], list(record.question.answers)
+            row.update(evaluate(text, answers, self.with_cot, self.extraction))
+            row["presence"] = answer_presence(text, answers)
             row["passages"] = [passage.passage for passage in record.passages]
-        self.scores.update([row["text"] for row in answered], [list(record.question.answers) for record in records])
+        self.scores.update(answered)
 
     def add(self, rows: Sequence[Row]) -> list[Row]:
         """Take in rows, and give those that hold an answer."""
@@ -47,7 +53,7 @@ class SplitAnswers:
     def so_far(self) -> dict[str, float]:
         """The means of this process's scores up to now."""
         means = (self.scores.sums / self.scores.count.clamp(min=1)).tolist()
-        return dict(zip(self.scores.NAMES, means, strict=True))
+        return dict(zip(SCORES, means, strict=True))
 
     def means(self) -> dict[str, float]:
         """The means over all processes, when all have come here."""

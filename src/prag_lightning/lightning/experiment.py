@@ -18,9 +18,8 @@ from prag_lightning.journal import Journal
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.llm.loading import LLM, load_llm_for
 from prag_lightning.llm.names import short_name
-from prag_lightning.lora.merge import MERGES, Merge
-from prag_lightning.lora.stack import DEFAULT_TARGETS
-from prag_lightning.lora.store import ADAPTER_FORMATS, AdapterFormat, adapter_hash
+from prag_lightning.lora.names import ADAPTER_FORMATS, DEFAULT_TARGETS, MERGES, AdapterFormat, Merge
+from prag_lightning.lora.store import adapter_hash
 from prag_lightning.metrics import Extraction
 from prag_lightning.records import AugmentedQuestion, Json
 from prag_lightning.training.examples import (

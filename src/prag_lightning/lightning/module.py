@@ -13,10 +13,10 @@ from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.answerer import Row
 from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.inference.results import print_results, write_results
+from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
 from prag_lightning.journal import Journal
 from prag_lightning.lightning.experiment import Experiment
-from prag_lightning.metrics import AnswerScores
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.training.library import PendingPassage
 from prag_lightning.warmup.questions import check_base_weight
@@ -142,7 +142,9 @@ class PragModule(Experiment):
                 SplitAnswers(
                     self.layout.results(self.method, split),
                     self.global_rank,
-                    AnswerScores(self.data.with_cot, self.answer_extraction).to(self.device),
+                    AnswerScores().to(self.device),
+                    self.data.with_cot,
+                    self.answer_extraction,
                 ),
             )
             for split in self.data.records(self.model_name)
@@ -197,7 +199,13 @@ class PragModule(Experiment):
         """
         if self.trainer.is_global_zero:
             if self.results:
-                print_results([answers.directory for split, answers in self.splits if split in self.results])
+                print_results(
+                    {
+                        answers.directory: self.results[split][1]
+                        for split, answers in self.splits
+                        if split in self.results
+                    }
+                )
             self._name_unanswered()
 
     def on_predict_epoch_end(self) -> None:

@@ -16,7 +16,8 @@ from transformers.utils import quantization_config
 from prag_lightning.errors import InputError
 from prag_lightning.llm.cpu import keep_freed_memory, use_cpu_products, use_float32_attention
 from prag_lightning.llm.names import SETTING, ModelSource, find_model, model_hint, short_name
-from prag_lightning.lora.stack import DEFAULT_TARGETS, LoraStack
+from prag_lightning.lora.names import DEFAULT_TARGETS
+from prag_lightning.lora.stack import LoraStack
 
 if TYPE_CHECKING:
     from lightning import Trainer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from peft.utils.merge_utils import ties
@@ -11,15 +10,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from prag_lightning.lora.adapters import StoredAdapter
+from prag_lightning.lora.names import Merge
 from prag_lightning.lora.stack import LoraWeights
 
-Merge = Literal["sum", "mean", "score", "ties", "orthogonal"]
-"""`sum` of the updates (paper section 3.3; PEFT calls it `cat`). `mean` of them. `score`: a sum in which each counts as
-its passage scored in retrieval, relative to the best. `ties`: the larger half of each adapter's values, of those the
-ones whose sign most agree on, averaged (arXiv 2306.01708), A and B apart as in PEFT. `orthogonal`: a sum in which each
-adapter writes only into directions that no better ranked one writes into."""
-
-MERGES: tuple[str, ...] = get_args(Merge)
 TIES_DENSITY = 0.5
 """The share of an adapter's values that `ties` keeps."""
 

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from prag_lightning.errors import InputError
+from prag_lightning.lora.names import DEFAULT_TARGETS
 
 LoraWeights = Mapping[str, tuple[Tensor, Tensor]]
 """Module name -> (A, B): `[r, d_in]`, `[d_out, r]` for one adapter, `[G, r, d_in]`, `[G, d_out, r]` for a stack of
 G. A stack's B should lie in memory as `[G, r, d_out]`: a CPU multiplies by two rows several times faster than by two
 columns."""
-
-DEFAULT_TARGETS = ("down_proj", "gate_proj", "up_proj")
-"""The feed-forward matrices, which the paper adapts (section 4.1)."""
 
 
 class StackedLinear(nn.Module):

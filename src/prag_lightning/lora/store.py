@@ -7,7 +7,6 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from peft import LoraConfig
@@ -30,12 +29,10 @@ from prag_lightning.lora.adapters import (
     write_files,
 )
 from prag_lightning.lora.int4 import compress, expand
+from prag_lightning.lora.names import AdapterFormat
 from prag_lightning.lora.stack import LoraStack, LoraWeights
 from prag_lightning.lora.weights_file import Origin
 
-AdapterFormat = Literal["float32", "bfloat16", "int4"]
-"""What an adapter takes of 4, 2 or half a byte a parameter. `int4` keeps the difference from `base_weight`."""
-ADAPTER_FORMATS: tuple[str, ...] = get_args(AdapterFormat)
 COMPACT_FILE = "adapter_int4.safetensors"
 ADAPTERS_IN_MEMORY = 256
 """How many adapters a store keeps for questions that share passages."""

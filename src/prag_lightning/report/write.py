@@ -39,7 +39,8 @@ def report(output_root: Path, folder: Path) -> list[Path]:
 def _print(experiments: list[Experiment]) -> None:
     for experiment in experiments:
         widths = {result.directory: half_widths(result) for result in experiment.results}
-        print_results(widths, widths, experiment.name if len(experiments) > 1 else "")
+        scores = {result.directory: result.summary for result in experiment.results}
+        print_results(scores, widths, experiment.name if len(experiments) > 1 else "")
 
 
 def _write(path: Path, text: str) -> Path:

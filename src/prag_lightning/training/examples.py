@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import Literal, get_args
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal, get_args
 
 from prag_lightning.data.prompts import LONGEST_TEXT, PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.records import AugmentedPassage, QAPair
 from prag_lightning.training.locality import Renamer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Objective = Literal["published", "answer", "closed_book", "distill"]
 """`published`: most examples show the passage, the loss is over all tokens (paper section 3.2.2).

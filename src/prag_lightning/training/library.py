@@ -20,7 +20,8 @@ from prag_lightning.files import read_json, write_json
 from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.adapters import all_finite, lora_config
-from prag_lightning.lora.store import AdapterFormat, AdapterStore, base_weight
+from prag_lightning.lora.names import AdapterFormat
+from prag_lightning.lora.store import AdapterStore, base_weight
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage
 from prag_lightning.training.encoder import EncodedPassage, Encoder, PassageExamples

@@ -7,10 +7,12 @@ import re
 import unicodedata
 from dataclasses import replace
 from functools import cached_property
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from prag_lightning.records import QAPair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _WORD = re.compile(r"\w+")
 
