@@ -240,7 +240,7 @@ def test_a_corpus_without_line_breaks_is_not_read_into_memory(tmp_path, capsys):
         file.write(b'\n{"text": "It is here."}\n')
     reader = CorpusReader(path)
     assert [passage.text for passage in reader] == ["It is here."]
-    assert "longer than 16,777,216 characters" in reader.bad_rows[0]
+    assert "longer than 16,777,216 bytes" in reader.bad_rows[0]
 
 
 def test_numbers_that_stand_twice_are_refused(config, capsys):

@@ -6,11 +6,10 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_server import ChatServer
+from own_data import augment
 from prag_lightning.cli.entry import main
 from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.rows import tsv_cells
@@ -34,17 +33,10 @@ def check(path, dataset="mine", *options) -> int:
     return main(["data", "check", "--data.dataset", dataset, "--data.data_path", str(path), *options])
 
 
-def augmented(tmp_path, path, dataset="mine", *options) -> list[dict]:
-    """The records that `prag augment` makes of a file, a server writing about the passages."""
-    (tmp_path / "corpus.tsv").write_text("id\ttext\ttitle\n1\tZoë wrote, was born, was asked.\t\n", encoding="utf-8")
-    data = {"dataset": dataset, "data_path": str(path), "augment_model": "some-model", "topk": 1}
-    data |= {"corpus": str(tmp_path / "corpus.tsv"), "augment_root": str(tmp_path / "aug"), "chat": {}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {"model_name": "unused"}, "data": data}))
-    with ChatServer() as url:
-        line = ["augment", "--config", str(tmp_path / "config.yaml"), "--data.chat.base_url", url, *options]
-        assert main(line) == 0
-    files = sorted((tmp_path / f"aug/{dataset}/some-model").glob("*.json"))
-    return [record for file in files for record in json.loads(file.read_text(encoding="utf-8"))]
+def augmented(tmp_path, path, *options) -> list[dict]:
+    corpus = tmp_path / "corpus.tsv"
+    corpus.write_text("id\ttext\ttitle\n1\tZoë wrote, was born, was asked.\t\n", encoding="utf-8")
+    return augment(tmp_path, corpus, path, *options)
 
 
 SHAPES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -244,6 +245,11 @@ def _text(record: Mapping[str, Json], key: str, where: str) -> str:
     if text is None or not text.strip():
         raise InputError(f"{key!r} is not a text but {value!r}" if key in record else f"no key {key!r}", where=where)
     return whole_characters(text)
+
+
+def nfc(text: str) -> str:
+    """The text with composed characters (NFC): an é of two characters, as macOS writes it, becomes that of one."""
+    return unicodedata.normalize("NFC", text)
 
 
 def whole_characters(text: str) -> str:

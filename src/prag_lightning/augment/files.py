@@ -10,7 +10,7 @@ from prag_lightning.augment.questions import augment_questions
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.records import AugmentedQuestion, Question
-from prag_lightning.retrieval import Hit
+from prag_lightning.retrieval import Hit, report_unfound
 
 
 def augment_dataset(
@@ -53,6 +53,8 @@ def augment_dataset(
         return
     todo = [question for _, question in missing]
     found = search([question.question for question in todo], topk + extra_candidates)
+    if write:
+        report_unfound([question.question for question in todo], found)
     candidates = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
     records = augment_questions(todo, candidates, topk, make_augmenter())
     if not write:

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unicodedata import normalize
 
 from prag_lightning.data.rows import SUFFIXES, Row, file_suffix, read_rows, split_files, split_name
 from prag_lightning.errors import InputError
 from prag_lightning.files import parse_json, read_text, safe_name, visible
-from prag_lightning.records import Answer, Json, Question, scalar_text
+from prag_lightning.records import Answer, Json, Question, nfc, scalar_text
 
 TOTAL = "total"
 """The split that holds every question."""
@@ -311,8 +310,3 @@ def _by_type(questions: list[Question]) -> Splits:
         if question.type not in (None, TOTAL):
             splits.setdefault(safe_name(question.type, "the question's type"), []).append(question)
     return splits
-
-
-def nfc(text: str) -> str:
-    """The text with composed characters (NFC): an é of two characters, as macOS writes it, is that of one."""
-    return normalize("NFC", text)

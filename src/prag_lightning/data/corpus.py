@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import hashlib
 import io
 import sys
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import BinaryIO
 
+from prag_lightning.data.rows import file_suffix, is_parquet, parquet_rows, tsv_cells
 from prag_lightning.errors import InputError
-from prag_lightning.files import parse_json
+from prag_lightning.files import READ_ERRORS, decode, parse_json, read_reason, text_encoding, unzipped
 from prag_lightning.progress import Progress
-from prag_lightning.records import Json, Passage
+from prag_lightning.records import Json, Passage, nfc, scalar_text
 
+SUFFIXES = (".tsv", ".jsonl", ".parquet")
+"""Of corpora; `.gz` may follow."""
 BAD_ROWS_SHOWN = 20
+_ID_NAMES, _TEXT_NAMES = ("id", "_id", "docid"), ("text", "contents")
+"""What the columns are called: by DPR, by BEIR, by Pyserini."""
 _PASSAGES_BETWEEN_COUNTS = 1000
 _LONGEST_ROW = 2**24
-"""Characters of a row: a file without line breaks, or one that unpacks into gigabytes, is not read into memory."""
-csv.field_size_limit(_LONGEST_ROW)
+"""Bytes of a row: a file without line breaks, or one that unpacks into gigabytes, is not read into memory."""
 
 
 class CorpusReader:
@@ -30,8 +32,9 @@ class CorpusReader:
     and the others go on.
 
     Args:
-        path: `.tsv` with a header and the columns id, text, title, as DPR publishes, a line a passage; or `.jsonl`
-            with these keys, where `contents` may stand for `text`. Either may be gzipped (`.gz`).
+        path: `.tsv` with a header and the columns id, text, title, as DPR publishes, a line a passage; `.jsonl` with
+            these keys, or `.parquet` with these columns. `_id` or `docid` may stand for `id`, and `contents` for
+            `text`. Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark, and may be gzipped, whatever its name.
 
     Attributes:
         bad_rows: The first few rows that were skipped, each with its number and reason.
@@ -60,7 +63,8 @@ class CorpusReader:
     def report_bad_rows(self) -> None:
         """Say on the standard error how many rows were skipped, and the first of them."""
         if self.bad_row_count:
-            print(f"{self.path}: {self.bad_row_count} rows skipped, the first: {self.bad_rows[0]}", file=sys.stderr)
+            rows = "row was" if self.bad_row_count == 1 else "rows were"
+            print(f"{self.path}: {self.bad_row_count} {rows} skipped, the first: {self.bad_rows[0]}", file=sys.stderr)
 
     def __iter__(self) -> Iterator[Passage]:
         """Passages in the order of the file.
@@ -68,91 +72,101 @@ class CorpusReader:
         Raises:
             InputError: if the file is missing, of another format, cut short, or holds no passage.
         """
-        suffix = Path(self.path.name.removesuffix(".gz")).suffix
-        if suffix not in (".tsv", ".jsonl"):
-            raise InputError("a corpus is a .tsv or .jsonl file, or either with .gz", where=str(self.path))
+        if file_suffix(self.path) not in SUFFIXES:
+            raise InputError(
+                "a corpus is a .tsv or .jsonl file, gzipped or not, or .parquet", where=str(self.path), hint="Name one"
+            )
         self.bad_rows, self.bad_row_count = [], 0
         passages = row = 0
         taken = _Ids()
         try:
-            with self.path.open("rb") as self._file, self._decoded(self._file) as file:
-                for row, passage in self._tsv(file) if suffix == ".tsv" else self._jsonl(file):
-                    if not taken.add(passage.id):
-                        self._skip(row, f"id {passage.id} is that of an earlier row")
-                        continue
-                    passages += 1
-                    yield passage
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise InputError(
-                f"cannot read the corpus: {reason}", where=f"{self.path}, after row {row}", hint="Give a whole file"
-            ) from error
+            for row, passage in self._passages():
+                if not taken.add(passage.id):
+                    self._skip(row, f"id {passage.id} is that of an earlier row")
+                    continue
+                passages += 1
+                yield passage
+        except (*READ_ERRORS, ValueError) as error:
+            raise _unreadable(error, f"{self.path}, after row {row}" if row else str(self.path)) from error
         if not passages:
             bad = f"; {self.bad_rows[0]}" if self.bad_rows else ""
             raise InputError(
                 f"the corpus holds no passage{bad}", where=str(self.path), hint="Give id, text and title a row"
             )
 
-    def _decoded(self, file: BinaryIO) -> IO[str]:
-        content: Any = gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
-        return io.TextIOWrapper(content, encoding="utf-8-sig")
-
-    def _tsv(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
-        rows = self._rows(file)
-        _, first = next(rows, (1, ""))
-        header = [name.strip().lower() for name in self._cells(1, first) or []]
-        if header[:2] != ["id", "text"]:
-            raise InputError(
-                f"the first row is {header[:3]}",
-                where=str(self.path),
-                hint="It must name the columns id, text and title",
-            )
-        for number, line in rows:
-            cells = self._cells(number, line)
-            if cells is None:
-                continue
-            if len(cells) != len(header):
-                self._skip(number, f"{len(cells)} columns instead of {len(header)}")
-            elif not cells[1].strip():
-                self._skip(number, "no text")
+    def _passages(self) -> Iterator[tuple[int, Passage]]:
+        if is_parquet(self.path):
+            yield from self._of_objects(enumerate(parquet_rows(self.path), 1))
+            return
+        with self.path.open("rb") as self._file:
+            content = unzipped(self._file)
+            utf_8 = text_encoding(content.peek(4)[:4]).startswith("utf-8")
+            lines = self._lines(content if utf_8 else io.BytesIO(decode(content.read()).encode("utf-8", "replace")))
+            if file_suffix(self.path) == ".tsv":
+                yield from self._of_table(lines)
             else:
-                title = cells[header.index("title")] if "title" in header else ""
-                yield number, Passage(cells[1].strip(), cells[0], title)
+                yield from self._of_objects(self._objects(lines))
 
-    def _rows(self, file: IO[str]) -> Iterator[tuple[int, str]]:
-        """The lines and their numbers, from 1; one that is too long is passed over in pieces."""
+    def _lines(self, file: BinaryIO) -> Iterator[tuple[int, str]]:
+        """The lines that are not empty, and their numbers from 1; one that is too long, or not UTF-8, is skipped."""
         for number in count(1):
             line = file.readline(_LONGEST_ROW)
             if not line:
                 return
-            if len(line) < _LONGEST_ROW or line.endswith("\n"):
-                yield number, line
+            if len(line) == _LONGEST_ROW and not line.endswith(b"\n"):
+                self._skip(number, f"longer than {_LONGEST_ROW:,} bytes")
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(_LONGEST_ROW)
                 continue
-            self._skip(number, f"longer than {_LONGEST_ROW:,} characters")
-            while line and not line.endswith("\n"):
-                line = file.readline(_LONGEST_ROW)
-
-    def _cells(self, number: int, line: str) -> list[str] | None:
-        """The cells of one line, alone: a quote that is never closed costs its own row and none after it."""
-        try:
-            return next(csv.reader([line.rstrip("\n")], delimiter="\t"), [])
-        except csv.Error as error:
-            self._skip(number, str(error))
-            return None
-
-    def _jsonl(self, file: IO[str]) -> Iterator[tuple[int, Passage]]:
-        for number, line in self._rows(file):
             try:
-                value = parse_json(line)
-            except (ValueError, RecursionError) as error:
-                self._skip(number, f"no JSON: {error}")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                self._skip(number, f"not UTF-8: byte 0x{line[error.start]:02x}")
                 continue
-            text = value.get("text", value.get("contents")) if isinstance(value, dict) else None
-            if not isinstance(text, str) or not text.strip():
+            if text.strip():
+                yield number, text
+
+    def _of_table(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Passage]]:
+        header = [name.strip().lower() for name in tsv_cells(next(lines, (1, ""))[1])]
+        id_at, text_at = (_place(header, names) for names in (_ID_NAMES, _TEXT_NAMES))
+        if id_at is None or text_at is None:
+            bad = f"; {self.bad_rows[0]}" if self.bad_rows else ""
+            raise InputError(
+                f"the first row is {header[:3]}{bad}",
+                where=str(self.path),
+                hint="It must name the columns id, text and title",
+            )
+        title_at = _place(header, ["title"])
+        for number, line in lines:
+            cells = tsv_cells(line)
+            if len(cells) != len(header):
+                self._skip(number, f"{len(cells)} columns instead of {len(header)}")
+            elif not cells[text_at].strip():
                 self._skip(number, "no text")
             else:
-                key = number if value.get("id") is None else value["id"]
-                yield number, Passage(text.strip(), str(key), str(value.get("title") or ""))
+                title = "" if title_at is None else cells[title_at]
+                yield number, Passage(nfc(cells[text_at].strip()), cells[id_at], nfc(title))
+
+    def _objects(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Json]]:
+        for number, line in lines:
+            try:
+                yield number, parse_json(line)
+            except (ValueError, RecursionError) as error:
+                self._skip(number, f"no JSON: {error}")
+
+    def _of_objects(self, rows: Iterator[tuple[int, Json]]) -> Iterator[tuple[int, Passage]]:
+        for number, row in rows:
+            text = _first(row, _TEXT_NAMES) if isinstance(row, Mapping) else None
+            if not isinstance(text, str) or not text.strip():
+                self._skip(number, "no text")
+                continue
+            key = _first(row, _ID_NAMES)
+            key = number if key is None else scalar_text(key)
+            if key is None:
+                self._skip(number, "its id is no text")
+                continue
+            title = scalar_text(row.get("title")) or ""
+            yield number, Passage(nfc(text.strip()), str(key), nfc(title))
 
     def _skip(self, number: int, reason: str) -> None:
         self.bad_row_count += 1
@@ -160,9 +174,61 @@ class CorpusReader:
             self.bad_rows.append(f"row {number}: {reason}")
 
 
+def _place(header: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def _first(row: Mapping[str, Json], names: Sequence[str]) -> Json:
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def _unreadable(error: BaseException, where: str) -> InputError:
+    missing = isinstance(error, OSError) and error.strerror
+    hint = "Give a file that is there and can be read" if missing else "Give a whole file of UTF-8 text"
+    return InputError(f"cannot read the corpus: {read_reason(error)}", where=where, hint=hint)
+
+
 def corpus_facts(path: Path) -> dict[str, Json]:
-    """What tells one corpus file from another without reading it."""
-    return {"corpus": path.name, "corpus_bytes": path.stat().st_size}
+    """What an index keeps of the corpus file that it is made of; see `corpus_change`.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    try:
+        found = path.stat()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(error, str(path)) from error
+    return {
+        "corpus": path.name,
+        "corpus_bytes": found.st_size,
+        "corpus_mtime_ns": found.st_mtime_ns,
+        "corpus_sha256": digest,
+    }
+
+
+def corpus_change(facts: Mapping[str, Json], path: Path) -> str | None:
+    """How a corpus file differs from the one of which `facts` were kept; `None` if it does not.
+
+    A file of the same size and time counts as the same; of another time, its hash decides, since copies have one.
+    """
+    found, name = path.stat(), "corpus_bytes"
+    if facts.get(name) == found.st_size:
+        if facts.get("corpus_mtime_ns") == found.st_mtime_ns:
+            return None
+        name = "corpus_sha256" if "corpus_sha256" in facts else "corpus"
+    now = found.st_size if name == "corpus_bytes" else corpus_facts(path)[name]
+    return None if facts.get(name) == now else f"{name} {facts.get(name)!r} where {path} has {now!r}"
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, which change when it is edited; `None` if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 class _Ids:

@@ -12,7 +12,7 @@ from prag_lightning.augment.questions import augment_questions
 from prag_lightning.errors import PragError
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
-from prag_lightning.retrieval import Hit, Retriever
+from prag_lightning.retrieval import Hit, Retriever, report_unfound
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
 
 
@@ -57,6 +57,8 @@ class OnDemand:
         with self._timed("retrieve"):
             depth = self.topk + (self.spare if self.library is not None else 0)
             found = self.retriever.search([question.question for question in questions], depth)
+        if self.rank == 0 and len(questions) > 1:  # who asks one is told with its answer
+            report_unfound([question.question for question in questions], found)
         self.hits = {hit.passage.text: hit for hits in found for hit in hits}
         texts = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
         if self.library is None:

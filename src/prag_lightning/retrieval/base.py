@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from prag_lightning.records import Passage
+from prag_lightning.data.corpus import corpus_change
+from prag_lightning.errors import InputError, shown
+from prag_lightning.records import Json, Passage
 
 _SPARE = 10
 """Passages that are looked up beyond those asked for, since some have the same text."""
@@ -41,6 +45,40 @@ class IndexedRetriever(Retriever, Protocol):
     def build(self) -> None:
         """Make the index anew; whoever searches sees the old one, or none, until the new one is whole."""
         ...
+
+
+def report_unfound(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
+    """Say on the standard error for how many queries there is no passage, and the first of them."""
+    unfound = [query for query, hits in zip(queries, found, strict=True) if not hits]
+    if unfound:
+        count = f"{len(unfound)} of {len(queries)}"
+        print(
+            f"questions that share no word with any passage: {count}, the first: {shown(unfound[0])}", file=sys.stderr
+        )
+
+
+def report_wordless(passages: int) -> None:
+    """Say on the standard error how many passages cannot be found, if there are any."""
+    if passages:
+        print(f"passages without a word to search by, which are never found: {passages}", file=sys.stderr)
+
+
+def check_corpus(facts: Mapping[str, Json], corpus: Path, where: str) -> None:
+    """See that an index is of the corpus as it is now.
+
+    Args:
+        facts: `corpus_facts` that the index kept.
+        corpus: The file.
+        where: The index.
+
+    Raises:
+        InputError: if it is of another.
+    """
+    change = corpus_change(facts, corpus)
+    if change is not None:
+        raise InputError(
+            f"the index was made with {change}", where=where, hint="Make it anew with prag index, or name another"
+        )
 
 
 def distinct(hits: Sequence[Hit], k: int) -> list[Hit]:

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from prag_lightning.data.corpus import CorpusReader, corpus_facts
+from prag_lightning.data.corpus import CorpusReader, corpus_facts, file_stamp
 from prag_lightning.errors import InputError
 from prag_lightning.files import path_in_errors, read_json, write_json
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
 from prag_lightning.retrieval import index_files
-from prag_lightning.retrieval.base import Hit, IndexedRetriever, search_distinct
+from prag_lightning.retrieval.base import Hit, IndexedRetriever, check_corpus, report_wordless, search_distinct
 from prag_lightning.retrieval.tokenisation import Tokenisation
 
-_FORMAT = 1
+_FORMAT = 2
+"""Changes with the files of an index, and with how text becomes words."""
 
 
 class BM25sRetriever(IndexedRetriever):
@@ -53,21 +54,30 @@ class BM25sRetriever(IndexedRetriever):
         self.index, self.corpus = Path(index), None if corpus is None else Path(corpus)
         self.tokenisation, self.k1, self.b, self.threads = tokenisation, k1, b, threads
         self._opened: _OpenIndex | None = None
+        self._stamps: tuple[object, object] | None = None
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """See `Retriever`; the index is opened at the first search.
+        """See `Retriever`; the index is opened at the first search, and again when it has been made anew.
 
         Raises:
             InputError: if there is no index, or it was made of another corpus or with other settings.
         """
-        if self._opened is None:
+        opened = self._open()
+        words = [self.tokenisation(query) for query in queries]
+        with self._damage_named():
+            return opened.search(words, k, self.threads)
+
+    def _open(self) -> _OpenIndex:
+        """The index as it is now, checked against the corpus as it is now."""
+        corpus = None if self.corpus is None else file_stamp(self.corpus)
+        stamps = file_stamp(self.index / "index.json"), corpus
+        if self._opened is None or stamps != self._stamps:
             about = _read_about(self.index)
             self._check(about)
             with self._damage_named():
                 self._opened = _OpenIndex(self.index, about)
-        words = [self.tokenisation(query) for query in queries]
-        with self._damage_named():
-            return self._opened.search(words, k, self.threads)
+            self._stamps = stamps
+        return self._opened
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
@@ -86,9 +96,7 @@ class BM25sRetriever(IndexedRetriever):
         """
         if self.corpus is None:
             raise InputError(
-                "there is nothing to index",
-                where="data.retriever.init_args.corpus",
-                hint="Set it to a .tsv or .jsonl file",
+                "there is nothing to index", where="data.retriever.init_args.corpus", hint="Set it to the corpus's file"
             )
         self.index.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.index.with_name(f".{self.index.name}.lock")):
@@ -105,29 +113,30 @@ class BM25sRetriever(IndexedRetriever):
         self._opened = None
 
     def _build_in(self, folder: Path, corpus: Path) -> None:
-        reader = CorpusReader(corpus)
+        facts, reader = corpus_facts(corpus), CorpusReader(corpus)
         with Progress("index", reader.megabytes, "MB") as progress:
             size = index_files.build_index(folder, reader.with_progress(progress), self.tokenisation, self.k1, self.b)
         reader.report_bad_rows()
         if not size.pairs:
             raise InputError("the corpus holds no word to search by", where=str(corpus))
-        write_json(folder / "index.json", {**self._settings(), **corpus_facts(corpus), **asdict(size)})
+        check_corpus(facts, corpus, str(self.index))
+        report_wordless(size.wordless)
+        write_json(folder / "index.json", {**self._settings(), **facts, **asdict(size)})
         print(f"{size.passages} passages with {size.words} distinct words in {self.index}", file=sys.stderr)
 
     def _settings(self) -> dict[str, Json]:
         return {"format": _FORMAT, "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
 
     def _check(self, about: dict[str, Json]) -> None:
-        expected = self._settings()
-        if self.corpus is not None and self.corpus.exists():
-            expected |= corpus_facts(self.corpus)
-        for name, value in expected.items():
+        for name, value in self._settings().items():
             if about.get(name) != value:
                 raise InputError(
                     f"the index was made with {name} {about.get(name)!r} where {value!r} is asked for",
                     where=str(self.index),
                     hint="Make it anew with prag index, or name another folder",
                 )
+        if self.corpus is not None and self.corpus.exists():
+            check_corpus(about, self.corpus, str(self.index))
 
 
 class _OpenIndex:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from prag_lightning.data.corpus import CorpusReader, corpus_facts
+from prag_lightning.data.corpus import CorpusReader, corpus_facts, file_stamp
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
-from prag_lightning.retrieval.base import Hit, IndexedRetriever, search_distinct
+from prag_lightning.retrieval.base import Hit, IndexedRetriever, check_corpus, search_distinct
 
 _QUERY_WORDS = 256
 _SEARCHES_AT_ONCE = 100
@@ -60,6 +60,7 @@ class ElasticsearchRetriever(IndexedRetriever):
         self.url = url or os.environ.get("ELASTICSEARCH_URL") or "http://localhost:9200"
         self.server, self.ca_certs, self.verify_certs, self.timeout = server, ca_certs, verify_certs, timeout
         self._client: Any = None
+        self._stamp: tuple[int, int] | None = None
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """See `Retriever`; of each query the first 256 words count.
@@ -69,10 +70,11 @@ class ElasticsearchRetriever(IndexedRetriever):
             PragError: if the server does not answer as it should.
         """
         with self._errors_named():
-            if self._client is None:
-                client = self._connect()
+            stamp = None if self.corpus is None else file_stamp(self.corpus)
+            if self._client is None or stamp != self._stamp:
+                client = self._client or self._connect()
                 self._check(client)
-                self._client = client
+                self._client, self._stamp = client, stamp
             return search_distinct(self._best, queries, k)
 
     def _best(self, queries: list[str], depth: int) -> list[list[Hit]]:
@@ -96,9 +98,7 @@ class ElasticsearchRetriever(IndexedRetriever):
         """
         if self.corpus is None:
             raise InputError(
-                "there is nothing to index",
-                where="data.retriever.init_args.corpus",
-                hint="Set it to a .tsv or .jsonl file",
+                "there is nothing to index", where="data.retriever.init_args.corpus", hint="Set it to the corpus's file"
             )
         with self._errors_named():
             client = self._connect()
@@ -108,6 +108,7 @@ class ElasticsearchRetriever(IndexedRetriever):
             client.indices.create(index=fresh, body={"settings": settings, "mappings": {**_MAPPINGS, "_meta": about}})
             try:
                 passages = self._fill(client, fresh, CorpusReader(self.corpus))
+                check_corpus(about, self.corpus, self._place())
             except BaseException:
                 client.indices.delete(index=fresh)
                 raise
@@ -155,13 +156,7 @@ class ElasticsearchRetriever(IndexedRetriever):
             about = mapping["mappings"].get("_meta", {})
             if about.get("made_by") != _MADE_BY or self.corpus is None or not self.corpus.exists():
                 continue
-            for name, value in corpus_facts(self.corpus).items():
-                if about.get(name) != value:
-                    raise InputError(
-                        f"the index was made with {name} {about.get(name)!r} where {value!r} is asked for",
-                        where=self._place(),
-                        hint="Make it anew with prag index, or name another one",
-                    )
+            check_corpus(about, self.corpus, self._place())
 
     def _library(self) -> Any:
         try:

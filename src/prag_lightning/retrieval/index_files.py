@@ -71,11 +71,13 @@ class Strings:
 
 @dataclass(frozen=True)
 class IndexSize:
-    """What an index holds: passages, distinct words, and pairs of a word and a passage that holds it."""
+    """What an index holds: passages, distinct words, pairs of a word and a passage that holds it, and passages without
+    any word."""
 
     passages: int
     words: int
     pairs: int
+    wordless: int
 
 
 def build_index(
@@ -112,7 +114,7 @@ def build_index(
         ends.save(folder / f"{PASSAGES}_ends.npy")
     order = _save_words(folder, vocabulary)
     all_lengths = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
-    size = IndexSize(len(all_lengths), len(vocabulary), int(doc_freq.sum()))
+    size = IndexSize(len(all_lengths), len(vocabulary), int(doc_freq.sum()), int((all_lengths == 0).sum()))
     if size.pairs:
         _sort_scores(folder, spool, doc_freq[order], np.argsort(order), all_lengths, (k1, b))
     shutil.rmtree(spool)

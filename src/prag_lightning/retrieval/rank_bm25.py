@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,15 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from rank_bm25 import BM25Okapi
 
-from prag_lightning.data.corpus import read_corpus
+from prag_lightning.data.corpus import file_stamp, read_corpus
 from prag_lightning.errors import InputError
 from prag_lightning.records import Passage
-from prag_lightning.retrieval.base import Hit, Retriever
+from prag_lightning.retrieval.base import Hit, Retriever, report_wordless
 from prag_lightning.retrieval.tokenisation import Tokenisation
 
 
+class _BM25(BM25Okapi):  # type: ignore[misc]
+    """Okapi BM25 with Lucene's idf, which is above 0 for every word.
+
+    BM25Okapi's own is 0 for a word in half of the passages: in a small corpus it hides the passage that is looked for.
+    """
+
+    def _calc_idf(self, doc_freq: dict[str, int]) -> None:
+        passages = self.corpus_size
+        self.idf = {word: math.log(1 + (passages - freq + 0.5) / (freq + 0.5)) for word, freq in doc_freq.items()}
+
+
 class RankBM25Retriever(Retriever):
-    """Okapi BM25 over title and text; the corpus is read at the first search.
+    """Okapi BM25 over title and text; the corpus is read at the first search, and again when its file has changed.
 
     Args:
         corpus: A corpus file, or passages. (`Path` in the type also keeps jsonargparse from reading the file itself.)
@@ -35,36 +47,40 @@ class RankBM25Retriever(Retriever):
     ) -> None:
         self.corpus, self.tokenisation, self.k1, self.b = corpus, tokenisation, k1, b
         self._passages: list[Passage] = []
-        self._bm25: BM25Okapi | None = None
+        self._bm25: _BM25 | None = None
+        self._stamp: tuple[int, int] | None = None
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """See `Retriever`; equal scores keep the corpus's order."""
-        bm25 = self._index()
-        found = []
-        for query in queries:
-            words = [word for word in self.tokenisation(query) if word in bm25.idf]
-            found.append(self._best(bm25, words, k) if words else [])
-        return found
+        """See `Retriever`; equal scores keep the corpus's order.
 
-    def _best(self, bm25: BM25Okapi, words: Sequence[str], k: int) -> list[Hit]:
-        """The best passages that hold one of `words`; in a small corpus BM25 scores of these can be 0 or less."""
-        scores: NDArray[np.float64] = bm25.get_scores(words)
+        Raises:
+            InputError: if the corpus cannot be read, or holds no word.
+        """
+        bm25 = self._index()
+        words = ([word for word in self.tokenisation(query) if word in bm25.idf] for query in queries)
+        return [self._best(bm25.get_scores(known), k) for known in words]
+
+    def _best(self, scores: NDArray[np.float64], k: int) -> list[Hit]:
+        """The best passages by their scores `[passages]`; 0 is that of a passage without any word of the query."""
         hits: dict[str, Hit] = {}
         for place in np.argsort(-scores, kind="stable"):
-            if len(hits) >= k:
+            if len(hits) >= k or scores[place] <= 0:
                 break
-            if any(word in bm25.doc_freqs[place] for word in words):
-                passage = self._passages[place]
-                hits.setdefault(passage.text, Hit(passage, float(scores[place])))
+            passage = self._passages[place]
+            hits.setdefault(passage.text, Hit(passage, float(scores[place])))
         return list(hits.values())
 
-    def _index(self) -> BM25Okapi:
-        if self._bm25 is None:
-            self._passages = read_corpus(self.corpus) if isinstance(self.corpus, (str, Path)) else list(self.corpus)
-            if not self._passages:
+    def _index(self) -> _BM25:
+        """The index of the corpus as it is now."""
+        corpus = self.corpus
+        stamp = file_stamp(Path(corpus)) if isinstance(corpus, (str, Path)) else None
+        if self._bm25 is None or stamp not in (None, self._stamp):
+            passages = read_corpus(corpus) if isinstance(corpus, (str, Path)) else list(corpus)
+            if not passages:
                 raise InputError("the corpus holds no passage", where="data.corpus", hint="Give at least one passage")
-            words = [self.tokenisation(f"{passage.title} {passage.text}") for passage in self._passages]
+            words = [self.tokenisation(f"{passage.title} {passage.text}") for passage in passages]
             if not any(words):
-                raise InputError("the corpus holds no word to search by", where="data.corpus")
-            self._bm25 = BM25Okapi(words, k1=self.k1, b=self.b)
+                raise InputError("the corpus holds no word to search by", where="data.corpus", hint="Give text")
+            report_wordless(sum(not each for each in words))
+            self._passages, self._bm25, self._stamp = passages, _BM25(words, k1=self.k1, b=self.b), stamp
         return self._bm25
