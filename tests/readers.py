@@ -26,6 +26,7 @@ from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.corpus import read_corpus
 from prag_lightning.data.documents import cut, read_documents
 from prag_lightning.data.prompts import PromptTemplates
+from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
@@ -166,7 +167,9 @@ def _answer(content: bytes, folder: Path) -> None:
 def _documents(name: str) -> Callable[[bytes, Path], object]:
     def read(content: bytes, folder: Path) -> None:
         (folder / name).write_bytes(content)
-        for document in read_documents(folder / name):
+        for _, document in read_documents(folder / name):
+            if isinstance(document, str):
+                raise InputError(document)
             for passage in cut(document.text, 20):
                 assert passage.strip()
                 f"{document.title}{passage}".encode()

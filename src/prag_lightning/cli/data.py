@@ -32,7 +32,8 @@ _INDEX_HELP = """Make the index of a retriever that keeps one, as in
 An earlier index stays in use until the new one is whole."""
 _CORPUS_HELP = """Cut documents of one's own into the passages of a corpus, whole sentences each, as in
   prag corpus --documents my/papers --out my/passages.tsv
-Documents are .txt and .md files, and .jsonl files with 'text' and 'title' a line."""
+Documents are .txt, .md and .markdown files, and .jsonl files with 'text' and 'title' a line; what becomes of every file
+is said."""
 _CHECK_HELP = """Say what is there of the questions, the corpus and its index that a configuration names, as in
   prag data check --config configs/demo.yaml
 Without one, look for the benchmarks in their usual places."""

@@ -11,9 +11,10 @@ UNSPACED = (
 """Matches a character of these. Line_Break=Complex_Context is Thai, Lao, Khmer, Burmese and their like; Korean, which
 has spaces, is here for the endings that its words take."""
 _CHARACTER = regex.compile(UNSPACED)
-_CHARACTERS_A_WORD = 2
+CHARACTERS_A_WORD = 2
+"""Of a script without spaces, about."""
 
 
 def count_words(text: str) -> int:
     """How many words a text has, about: those between spaces, or two characters each where there are none."""
-    return max(len(text.split()), len(_CHARACTER.findall(text)) // _CHARACTERS_A_WORD)
+    return max(len(text.split()), len(_CHARACTER.findall(text)) // CHARACTERS_A_WORD)
