@@ -162,7 +162,7 @@ def test_bad_adapters_are_named_and_never_used(config, capsys, tmp_path):
         "was copied here": lambda place: (place / weights).write_bytes(whole[places[4] / weights]),
         "values that are not finite": with_tensors(lambda t, name: t[name].fill_(float("nan"))),
         "values that are not finite ": with_tensors(lambda t, name: t[name].fill_(float("inf"))),
-        "holds I64": with_tensors(lambda t, name: t.update({name: t[name].to(torch.int64)})),
+        "holds torch.int64": with_tensors(lambda t, name: t.update({name: t[name].to(torch.int64)})),
         "is missing: the adapter is of another model": with_tensors(lambda t, name: t.pop(name)),
         "unknown tensor extra": with_tensors(lambda t, name: t.update(extra=torch.zeros(2))),
         "of shape [4, 4]": with_tensors(lambda t, name: t.update({name: torch.zeros(4, 4)})),
@@ -324,4 +324,4 @@ def test_a_journal_that_could_not_be_written_to_goes_on_where_it_was(tmp_path):
     assert journal.path.stat().st_size == size
     journal.add([{"key": "c", "text": "z"}])
     assert [Journal(tmp_path).get(key) is not None for key in "abc"] == [True, False, True]
-    assert os.listdir(tmp_path) == ["journal-0.jsonl"]
+    assert [name for name in os.listdir(tmp_path) if not name.startswith(".")] == ["journal-0.jsonl"]

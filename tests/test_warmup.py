@@ -319,7 +319,7 @@ def test_adapters_grow_from_the_trained_base_weight_in_a_place_of_their_own(expe
     hashes = set()
     for file in files[1]:
         with safe_open(file, "pt") as opened:
-            hashes.add(opened.metadata()["base_weight"])
+            hashes.add(json.loads(opened.metadata()["prag_lightning"])["base_weight"])
     assert {digest[:8] for digest in hashes} == {folders[1].partition("_base=")[2]}
     llm = load_llm(str(model_folder))
     start = read_adapter(tmp_path / ADAPTER, llm.stack, 2, 32)

@@ -77,7 +77,7 @@ class Journal:
             return
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in added.values())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_suffix(".lock"))
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         with path_in_errors(self.path), lock, self.path.open("a+b", buffering=0) as file:
             _cut_torn_line(file)
             whole = file.seek(0, os.SEEK_END)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -17,52 +17,13 @@ from peft import LoraConfig
 from prag_lightning.errors import InputError
 from prag_lightning.files import path_in_errors, remove_stale_temp, temp_path
 from prag_lightning.lora.stack import LoraStack, LoraWeights
-from prag_lightning.lora.weights_file import (
-    LARGEST_HEADER,
-    UNKNOWN,
-    FileTensors,
-    Origin,
-    Place,
-    contents,
-    deserialised,
-    is_complete,
-    read_bounded,
-    serialised,
-)
+from prag_lightning.lora.weights_file import UNKNOWN, Origin, is_complete, read_tensors, write_tensors
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 HINT = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
-
-
-class StoredAdapter(Mapping[str, tuple[torch.Tensor, torch.Tensor]]):
-    """An adapter, or a stack of some, whose tensors are made as views of all values when they are asked for.
-
-    Args:
-        runs: Values `[P]`, or `[G, P]` of a stack; all of one kind in one tensor.
-        pairs: Where A and B of a module lie in them.
-    """
-
-    def __init__(self, runs: list[torch.Tensor], pairs: dict[str, tuple[Place, Place]]) -> None:
-        self.runs, self.pairs = runs, pairs
-
-    @classmethod
-    def stack(cls, adapters: Sequence[StoredAdapter]) -> StoredAdapter:
-        """Adapters that are laid out alike, side by side."""
-        return cls(
-            [torch.stack(runs) for runs in zip(*(each.runs for each in adapters), strict=True)], adapters[0].pairs
-        )
-
-    def __getitem__(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        place_a, place_b = self.pairs[name]
-        return place_a.view(self.runs[place_a.run]), place_b.view(self.runs[place_b.run])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
+_LARGEST_CONFIG = 2**20
 
 
 def random_adapter(stack: LoraStack, rank: int, seed: int) -> LoraWeights:
@@ -138,7 +99,7 @@ def write_files(
     values: dict[str, object] = config.to_dict()  # type: ignore[no-untyped-call]
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (directory / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    (directory / weights_file).write_bytes(serialised(tensors, origin))
+    write_tensors(directory / weights_file, tensors, origin)
 
 
 def named_tensors(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -159,7 +120,7 @@ def is_whole(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
     """Whether both files of an adapter stand in `directory` and are as long as they should be, so that one which was
     cut short is found without reading its values."""
     try:
-        json.loads(read_bounded(directory / CONFIG_FILE, LARGEST_HEADER))
+        json.loads(_config_bytes(directory / CONFIG_FILE))
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return False
     return is_complete(directory / weights_file)
@@ -172,21 +133,44 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
         InputError: if a file is missing or broken, or rank, alpha, modules, shapes or origin are not the ones asked
             for, or a value is not finite.
     """
-    shapes = tuple(stack.shapes(rank).items())
-    parameters = sum(rows * columns for _, pair in shapes for rows, columns in pair)
+    shapes = stack.shapes(rank)
+    parameters = sum(rows * columns for pair in shapes.values() for rows, columns in pair)
     tensors = read_directory(directory, rank, alpha, parameters, origin=origin)
     try:
-        pairs = _pairs(tensors.header, shapes)
+        weights = {
+            name: (_take(tensors, name, "A", shape_a), _take(tensors, name, "B", shape_b))
+            for name, (shape_a, shape_b) in shapes.items()
+        }
+        if tensors:
+            raise ValueError(f"unknown tensor {next(iter(tensors))}")
     except ValueError as error:
         raise InputError(
             f"{error}: the adapter is of another model", where=str(directory / WEIGHTS_FILE), hint=HINT
         ) from error
-    return StoredAdapter(tensors.runs, pairs)
+    if not all_finite(weights):
+        raise InputError("the adapter holds values that are not finite", where=str(directory), hint=HINT)
+    return weights
+
+
+def _take(tensors: dict[str, torch.Tensor], module: str, letter: str, shape: tuple[int, int]) -> torch.Tensor:
+    """Take a module's A or B out of a file's tensors.
+
+    Raises:
+        ValueError: if it is missing, of another shape, or no floating-point numbers.
+    """
+    name = f"{_PREFIX}{module}.lora_{letter}.weight"
+    tensor = tensors.pop(name, None)
+    if tensor is None or tensor.shape != shape:
+        was = "missing" if tensor is None else f"of shape {list(tensor.shape)}, not {list(shape)}"
+        raise ValueError(f"{name} is {was}")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} holds {tensor.dtype}")
+    return tensor
 
 
 def read_directory(
     directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, origin: Origin = UNKNOWN
-) -> FileTensors:
+) -> dict[str, torch.Tensor]:
     """The tensors of an adapter directory, on the CPU.
 
     Args:
@@ -202,8 +186,8 @@ def read_directory(
     """
     config_path, weights_path = directory / CONFIG_FILE, directory / weights_file
     try:
-        found = _rank_and_alpha(bytes(read_bounded(config_path, LARGEST_HEADER)))
-        tensors = deserialised(read_bounded(weights_path, LARGEST_HEADER + 8 * parameters), origin)
+        found = _rank_and_alpha(_config_bytes(config_path))
+        tensors = read_tensors(weights_path, 8 * parameters, origin)
     except FileNotFoundError as error:
         raise InputError(
             "the adapter is missing", where=str(error.filename or weights_path), hint="Run 'prag fit'"
@@ -219,6 +203,12 @@ def read_directory(
     return tensors
 
 
+def _config_bytes(path: Path) -> bytes:
+    """A configuration file's content; a far larger file is none."""
+    with path.open("rb") as file:
+        return file.read(_LARGEST_CONFIG)
+
+
 @lru_cache(maxsize=8)
 def _rank_and_alpha(config: bytes) -> tuple[object, object]:
     """What a configuration says; the same for all adapters of a recipe."""
@@ -230,35 +220,6 @@ def all_finite(weights: LoraWeights) -> bool:
     """Whether no value is infinite or no number: looked up in all tensors at once, since there are many small ones."""
     values = torch.cat([tensor.flatten() for pair in weights.values() for tensor in pair])
     return all(math.isfinite(float(end)) for end in torch.aminmax(values))
-
-
-_Shapes = tuple[tuple[str, tuple[tuple[int, int], tuple[int, int]]], ...]
-
-
-@lru_cache(maxsize=8)
-def _pairs(header: str, shapes: _Shapes) -> dict[str, tuple[Place, Place]]:
-    """Where the file of a header has the tensors of modules.
-
-    Raises:
-        ValueError: if one is missing, of another shape or kind, or of none of these modules.
-    """
-    runs, places = contents(header)
-    left = dict(places)
-
-    def take(name: str, letter: str, shape: tuple[int, int]) -> Place:
-        key = f"{_PREFIX}{name}.lora_{letter}.weight"
-        place = left.pop(key, None)
-        if place is None or place.shape != shape:
-            was = "missing" if place is None else f"of shape {list(place.shape)}, not {list(shape)}"
-            raise ValueError(f"{key} is {was}")
-        if not (dtype := runs[place.run][0]).is_floating_point:
-            raise ValueError(f"{key} holds {dtype}")
-        return place
-
-    pairs = {name: (take(name, "A", shape_a), take(name, "B", shape_b)) for name, (shape_a, shape_b) in shapes}
-    if left:
-        raise ValueError(f"unknown tensor {next(iter(left))}")
-    return pairs
 
 
 def replace_link(link: Path, target: Path) -> None:

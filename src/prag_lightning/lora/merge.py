@@ -9,7 +9,6 @@ from peft.utils.merge_utils import ties
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prag_lightning.lora.adapters import StoredAdapter
 from prag_lightning.lora.names import Merge
 from prag_lightning.lora.stack import LoraWeights
 
@@ -89,26 +88,18 @@ def merge_all(
 
 def _summed(questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequence[float]]) -> LoraWeights:
     """The weighted sums of the updates of each question's adapters, of which all have as many, as a stack."""
-    together = _side_by_side([adapter for own in questions for adapter in own])
+    adapters = [adapter for own in questions for adapter in own]
     factors = torch.tensor(weights)
     weighted = bool((factors != 1.0).any())
     merged = {}
-    for name, (each_a, each_b) in together.items():
+    for name in adapters[0]:
+        each_a, each_b = (torch.stack([adapter[name][i] for adapter in adapters]) for i in (0, 1))
         lora_a = each_a.reshape(len(questions), -1, each_a.shape[-1])
         by_rank = each_b.reshape(*factors.shape, *each_b.shape[1:]).mT
         if weighted:
             by_rank = (by_rank * factors[:, :, None, None]).to(by_rank.dtype)
         merged[name] = lora_a, by_rank.flatten(1, 2).contiguous().mT
     return merged
-
-
-def _side_by_side(adapters: Sequence[LoraWeights]) -> LoraWeights:
-    """Adapters of one rank as `[G, r, d_in]` and `[G, d_out, r]`, in any layout."""
-    stored = [adapter for adapter in adapters if isinstance(adapter, StoredAdapter)]
-    if len(stored) == len(adapters) and all(adapter.pairs is stored[0].pairs for adapter in stored):
-        return StoredAdapter.stack(stored)
-    pairs = {name: zip(*(adapter[name] for adapter in adapters), strict=True) for name in adapters[0]}
-    return {name: (torch.stack(a), torch.stack(b)) for name, (a, b) in pairs.items()}
 
 
 def stack(adapters: Sequence[LoraWeights]) -> LoraWeights:
