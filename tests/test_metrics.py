@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prag_lightning.inference.scores import AnswerScores
-from prag_lightning.metrics import answer_presence, evaluate, extract_answer, normalize_answer
+from prag_lightning.metrics import answer_presence, evaluate, extract_answer, is_out_of_reach, normalize_answer
 
 TEXTS = st.text(max_size=40) | st.sampled_from(
     ["yes", "No.", "noanswer", "the answer is Paris", "", "a the", "1,000", "é"]
@@ -46,6 +46,30 @@ def test_each_score_is_the_best_over_the_aliases_by_itself():
     scores = evaluate("red green", ["red", "red green blue white"])
     assert (scores["prec"], scores["recall"]) == (1.0, 1.0)
     assert scores["f1"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("answers", "paper", "full"),
+    [
+        (["12,500"], True, False),
+        (["J. R. Malo"], True, False),
+        (["Port Alder, Nordelia"], True, False),
+        (["Port Alder, Nordelia", "Port Alder"], False, False),
+        (["Acme Inc. Ltd"], True, True),
+        (["two\nlines"], True, True),
+        (["Paris."], False, False),
+        (["yes"], False, False),
+        (["The"], False, False),
+        ([], False, False),
+    ],
+)
+def test_answers_that_are_cut_are_out_of_reach(answers, paper, full):
+    assert (is_out_of_reach(answers, "paper"), is_out_of_reach(answers, "full")) == (paper, full)
+
+
+def test_characters_of_two_kinds_are_one():
+    assert evaluate("Cafe\u0301", "Caf\u00e9")["em"] == 1
+    assert evaluate("\u5317\u4eac\u3002\u4e0a", "\u5317\u4eac", answer_extraction="full")["em"] == 1
 
 
 @pytest.mark.parametrize(

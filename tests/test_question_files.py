@@ -144,6 +144,15 @@ def test_gold_answers_of_every_kind_keep_their_type(tmp_path):
     assert [record["answer"] for record in records] == [answer for _, answer in ANSWERS]
 
 
+def test_gold_answers_out_of_reach_are_counted(tmp_path, capsys):
+    answers = ["12,500", "J. R. Malo", ["Port Alder, Nordelia", "Port Alder"], "two\nlines", "yes"]
+    (tmp_path / "q.json").write_text(json.dumps([{"question": f"{i}?", "answer": a} for i, a in enumerate(answers)]))
+    assert check(tmp_path / "q.json") == 0
+    printed = capsys.readouterr().out
+    assert "with model.answer_extraction paper no reply can match 3 gold answers" in printed
+    assert "with model.answer_extraction full no reply can match 1 gold answers" in printed
+
+
 CONTEXT = {"title": ["A", "B"], "sentences": [["One.", " Two."], ["Three."]]}
 FACTS = {"title": ["A", "B"], "sent_id": [1, 0]}
 HOTPOT = {"id": "h", "question": "Who was asked?", "answer": "yes", "type": "bridge", "level": "hard"}

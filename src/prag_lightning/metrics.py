@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from prag_lightning.records import nfc
+
 Extraction = Literal["paper", "full"]
 
 COT_MARK = "the answer is"
 _CLASS_ANSWERS = frozenset({"yes", "no", "noanswer"})
 _SENTENCE_END = re.compile(
-    r"(?<!\b[A-Za-z])(?<!\b(?:St|Mt|Dr|Mr|Ms|Jr|Sr|vs))(?<!\b(?:Mrs|Gen))\.(?=\s+[A-Z\"'(]|\s*$)"
+    r"(?<!\b[A-Za-z])(?<!\b(?:St|Mt|Dr|Mr|Ms|Jr|Sr|vs))(?<!\b(?:Mrs|Gen))\.(?=\s+[A-Z\"'(]|\s*$)|\u3002"
 )
 
 
@@ -25,7 +27,8 @@ def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "
         with_cot: Take what follows the first "the answer is", if it is there.
         extraction: `paper` strips and cuts at the first full stop, then line break, then comma. `full` keeps the
             first line and cuts it where a sentence ends: at a full stop before white space and a capital, or at the
-            end, that does not follow a single letter or a title such as "St" ("No." ends a sentence: it is an answer).
+            end, that does not follow a single letter or a title such as "St" ("No." ends a sentence: it is an answer),
+            or at an ideographic full stop.
     """
     if with_cot and COT_MARK in text:
         text = text.split(COT_MARK, 1)[1]
@@ -38,14 +41,23 @@ def extract_answer(text: str, with_cot: bool = False, extraction: Extraction = "
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case, without ASCII punctuation, then without articles, white space folded (SQuAD's evaluation)."""
-    text = "".join(char for char in text.lower() if char not in string.punctuation)
+    """Lower case, without ASCII punctuation, then without articles, white space folded (SQuAD's evaluation); composed
+    characters (NFC), so that an é is an é."""
+    text = "".join(char for char in nfc(text).lower() if char not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """1 if the normalised prediction is a normalised gold answer, else 0."""
     return float(any(normalize_answer(prediction) == normalize_answer(answer) for answer in answers))
+
+
+def is_out_of_reach(answers: Sequence[str], extraction: Extraction) -> bool:
+    """Whether no gold answer counts as right even if it is given word for word, since it is cut: `paper` makes
+    "Washington" of "Washington, D.C."."""
+    return bool(answers) and not any(
+        exact_match(extract_answer(answer, extraction=extraction), answers) for answer in answers
+    )
 
 
 def token_overlap(prediction: str, answer: str) -> tuple[float, float, float]:

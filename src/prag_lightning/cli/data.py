@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -16,6 +16,7 @@ from prag_lightning.data.corpus import CorpusReader
 from prag_lightning.data.documents import write_corpus
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
+from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.records import Json
 from prag_lightning.retrieval import IndexedRetriever, Retriever
 
@@ -106,6 +107,13 @@ def _check_questions(dataset: str, data_path: str | None, require_answers: bool)
     print(f"{dataset}: {question_file(dataset, data_path)}")
     for split, questions in splits.items():
         print(f"    {split}: {len(questions)} questions")
+    everything = {question.question: question.answers for questions in splits.values() for question in questions}
+    for extraction in get_args(Extraction):
+        lost = sum(is_out_of_reach(answers, extraction) for answers in everything.values())
+        if lost:
+            print(
+                f"    with model.answer_extraction {extraction} no reply can match {lost} gold answers, which it cuts"
+            )
     return []
 
 
