@@ -232,7 +232,7 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
 
 
 class _Ids:
-    """Ids that were met: a bit each for numbers of up to nine digits, as DPR has them, and a set for others."""
+    """Ids seen so far: a bit each for numbers of up to nine digits, as DPR has them, and a set for others."""
 
     def __init__(self) -> None:
         self._marks = bytearray()

@@ -91,7 +91,7 @@ def _parse(text: str, path: Path) -> Json:
             if not lines or not isinstance(parse_json(lines[0][1]), dict):
                 raise ValueError("no JSON lines")
         except (ValueError, RecursionError):
-            raise InputError(f"the file is not JSON: {error}", where=str(path), hint="Mend it there") from error
+            raise InputError(f"the file is not JSON: {error}", where=str(path), hint="Correct it there") from error
     return [_parse_line(line, f"{path}, line {number}") for number, line in lines]
 
 
@@ -99,7 +99,7 @@ def _parse_line(line: str, where: str) -> Json:
     try:
         return parse_json(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the line is not JSON: {error}", where=where, hint="Mend it there") from error
+        raise InputError(f"the line is not JSON: {error}", where=where, hint="Correct it there") from error
 
 
 def _unwrapped(value: Json) -> Json:
@@ -125,7 +125,7 @@ def _table(text: str, path: Path) -> list[Row]:
     for number, cells in enumerate(lines):
         if len(cells) != len(header):
             raise InputError(
-                f"{len(cells)} columns instead of {len(header)}", where=f"{path}, row {number}", hint="Mend it there"
+                f"{len(cells)} columns instead of {len(header)}", where=f"{path}, row {number}", hint="Correct it there"
             )
     return [dict(zip(header, cells, strict=True)) for cells in lines]
 

@@ -37,8 +37,8 @@ class BM25sRetriever(IndexedRetriever):
         index: The index's folder.
         corpus: The corpus file that the index is made of; unset means that whatever the index holds is searched.
         tokenisation: How text becomes words.
-        k1: How fast a word's repetition stops to count.
-        b: How much long passages are held back.
+        k1: Term frequency saturation of BM25.
+        b: Length normalisation of BM25, 0 to 1.
         threads: Queries that are searched side by side.
     """
 

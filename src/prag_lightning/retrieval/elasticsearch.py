@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from prag_lightning.data.corpus import CorpusReader, corpus_facts, file_stamp
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.progress import Progress
-from prag_lightning.records import Json, Passage
+from prag_lightning.records import Json, Passage, nfc
 from prag_lightning.retrieval.base import Hit, IndexedRetriever, check_corpus, search_distinct
 
 _QUERY_WORDS = 256
@@ -243,7 +243,7 @@ class ElasticsearchRetriever(IndexedRetriever):
 def _published_query(question: str) -> dict[str, Json]:
     return {
         "multi_match": {
-            "query": " ".join(question.split()[:_QUERY_WORDS]),
+            "query": " ".join(nfc(question).split()[:_QUERY_WORDS]),
             "type": "best_fields",
             "fields": ["title", "txt"],
             "tie_breaker": 0.5,

@@ -92,8 +92,8 @@ def build_index(
         folder: An empty folder.
         passages: Read once.
         words_of: Splits a text into words.
-        k1: How fast a word's repetition stops to count.
-        b: How much long passages are held back.
+        k1: Term frequency saturation of BM25.
+        b: Length normalisation of BM25, 0 to 1.
     """
     spool = folder / "spool"
     spool.mkdir()

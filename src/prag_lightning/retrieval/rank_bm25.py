@@ -34,8 +34,8 @@ class RankBM25Retriever(Retriever):
     Args:
         corpus: A corpus file, or passages. (`Path` in the type also keeps jsonargparse from reading the file itself.)
         tokenisation: How text becomes words.
-        k1: How fast a word's repetition stops to count.
-        b: How much long passages are held back.
+        k1: Term frequency saturation of BM25.
+        b: Length normalisation of BM25, 0 to 1.
     """
 
     def __init__(
