@@ -471,3 +471,24 @@ def test_print_config_is_a_configuration(config, capsys, tmp_path):
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out, encoding="utf-8")
     assert prag("fit", printed) == 0
+
+
+def test_hidden_files_of_other_programs_are_left_alone(config, tmp_path, capsys):
+    def scatter(folder: Path) -> None:
+        for path in [*folder.rglob("*")]:
+            if path.is_file() and not path.name.startswith("."):
+                path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+
+    scatter(tmp_path / "aug")
+    assert prag("fit", config) == 0
+    adapters = list((tmp_path / "offline").rglob("adapters/*/*"))
+    (adapters[0].with_name(f"._{adapters[0].name}")).write_bytes(b"\x00\x05\x16\x07")
+    scatter(tmp_path / "offline")
+    assert prag("check", config) == 0
+    assert prag("test", config) == 0
+    hidden = tmp_path / "output/.Trash/old"
+    hidden.mkdir(parents=True)
+    (hidden / "result.txt").write_text("no result")
+    scatter(tmp_path / "output")
+    assert prag("report", config) == 0
+    assert "old" not in capsys.readouterr().out

@@ -133,6 +133,8 @@ ANSWERS = [
     ({"answers": {"text": ["one", "two", "one"], "answer_start": [1, 2, 1]}}, ["one", "two"]),
     ({"answer": {"value": "one", "aliases": ["two"], "normalized_value": "x"}}, ["one", "two"]),
     ({"golden_answers": ["one", "two"]}, ["one", "two"]),
+    ({"answer": "one", "answer_aliases": ["two"]}, ["one", "two"]),
+    ({"answer": "one", "answer_aliases": []}, "one"),
     ({"answer": "Cafe\u0301"}, "Caf\u00e9"),
 ]
 

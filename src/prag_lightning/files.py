@@ -184,8 +184,10 @@ def read_yaml(path: Path, what: str, hint: str) -> dict[str, Json]:
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
-    """What matches in a folder, sorted, but for hidden files: those of editors, notebooks and macOS (`._name`)."""
-    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
+    """What matches in a folder, sorted, but for what is hidden, or in a hidden folder: files of editors, notebooks and
+    macOS (`._name`)."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def safe_name(name: str, what: str) -> str:

@@ -17,6 +17,8 @@ TOTAL = "total"
 
 Splits = dict[str, list[Question]]
 _ANSWER_KEYS = ("answer", "answers", "golden_answers", "possible_answers")
+_MORE_ALIASES = ("answer_aliases", "aliases")
+"""Where plain questions may have the aliases of an answer: MuSiQue's."""
 _DEEPEST_ANSWER = 3
 _ALIAS_KEYS = ("text", "value", "answer", "aliases")
 """Under these, an answer that is an object has its texts: SQuAD's, TriviaQA's, ComplexWebQuestions'."""
@@ -86,7 +88,8 @@ def _plain_questions(files: Sequence[Path], require_answers: bool) -> Iterator[Q
             if not isinstance(golden, list) or not all(isinstance(text, str) for text in golden):
                 raise InputError("'golden_passages' is no list of texts", where=row.where)
             passages = tuple(map(nfc, golden))
-            answer = row.answer(next((key for key in _ANSWER_KEYS if values.get(key) is not None), "answer"))
+            key = next((key for key in _ANSWER_KEYS if values.get(key) is not None), "answer")
+            answer = row.answer(key, *(values[name] for name in _MORE_ALIASES if values.get(name)))
             yield Question(test_id, row.text("question"), answer, None, None, passages, passages)
             test_id += 1
 

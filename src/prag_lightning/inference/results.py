@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import write_json, write_text
+from prag_lightning.files import visible, write_json, write_text
 from prag_lightning.records import Json
 
 RESULT_FILE = "result.txt"
@@ -58,12 +58,12 @@ def read_scores(directory: Path) -> dict[str, float]:
 
 
 def find_results(output_root: Path) -> list[Path]:
-    """Directories of results below `output_root`.
+    """Directories of results below `output_root`, but for hidden ones.
 
     Raises:
         InputError: if there are none.
     """
-    found = sorted(path.parent for path in output_root.rglob(RESULT_FILE))
+    found = [path.parent for path in visible(output_root, f"**/{RESULT_FILE}")]
     if not found:
         raise InputError("there are no results", where=str(output_root), hint="Run 'prag test' first")
     return found

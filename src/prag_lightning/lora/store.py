@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig
 
 from prag_lightning.errors import InputError
-from prag_lightning.files import TEMP_SUFFIX, path_in_errors, remove_stale_temp, temp_path
+from prag_lightning.files import TEMP_SUFFIX, path_in_errors, remove_stale_temp, temp_path, visible
 from prag_lightning.lora.adapters import (
     CONFIG_FILE,
     HINT,
@@ -201,7 +201,7 @@ class AdapterStore:
 
     def directories(self) -> Iterator[Path]:
         """Where adapters stand, whole or damaged."""
-        yield from sorted((self.root / self._folder).glob("[0-9a-f][0-9a-f]/*"))
+        yield from visible(self.root / self._folder, "[0-9a-f][0-9a-f]/*")
 
     def read(self, directory: Path) -> LoraWeights:
         """Read the adapter of a directory.
