@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import torch
 from torch import nn
 
@@ -60,6 +62,13 @@ class Reader:
 
 def _json(value: object) -> bytes:
     return json.dumps(value).encode()
+
+
+def parquet(rows: list[dict[str, object]]) -> bytes:
+    """A parquet file's content."""
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _questions(dataset: str, name: str) -> Callable[[bytes, Path], object]:
@@ -269,6 +278,14 @@ READERS = {
     ),
     "predict.json": Reader(_json([ROW | SCORES]), _result("predict.json")),
     "result.txt": Reader(b"em\t1\nf1\t1\nquestions\t1\n", _result("result.txt")),
+    "plain.jsonl": Reader(
+        b'{"question": "Where?", "answer": {"text": ["Paris"]}}\n{"question": "Is it?", "answer": true}\n',
+        _questions("mine", "total.jsonl"),
+    ),
+    "plain.parquet": Reader(
+        parquet([{"question": "Where?", "answer": ["Paris"]}]), _questions("mine", "total.parquet")
+    ),
+    "corpus.parquet": Reader(parquet([{"_id": "1", "text": "It is in Paris.", "title": "It"}]), _corpus("c.parquet")),
 }
 
 HOSTILE = (

@@ -5,8 +5,6 @@ import gzip
 import json
 import os
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +14,7 @@ from prag_lightning.cli.entry import main
 from prag_lightning.data.corpus import CorpusReader
 from prag_lightning.records import Passage
 from prag_lightning.retrieval import BM25sRetriever, RankBM25Retriever, Tokenisation
+from readers import parquet
 
 
 def tsv(*rows: str) -> bytes:
@@ -82,12 +81,6 @@ def test_quotes_that_quote_nothing_are_text(tmp_path, capsys):
     assert "7 passages, 2 bad rows" in printed
     assert "row 8: 2 columns instead of 3" in printed
     assert "row 10: 4 columns instead of 3" in printed
-
-
-def parquet(rows) -> bytes:
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
-    return sink.getvalue().to_pybytes()
 
 
 def jsonl(*rows: dict) -> bytes:

@@ -3,8 +3,6 @@
 import gzip
 import json
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +11,7 @@ from own_data import augment
 from prag_lightning.cli.entry import main
 from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.rows import tsv_cells
+from readers import parquet
 
 ROWS = [
     {"question": "Who wrote the novel of Café?", "answer": "Zoë Zalville"},
@@ -21,12 +20,6 @@ ROWS = [
 TEXT = json.dumps(ROWS, ensure_ascii=False)
 LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
 PARQUET_ROWS = [row | {"answer": [row["answer"]] if isinstance(row["answer"], str) else row["answer"]} for row in ROWS]
-
-
-def parquet(rows) -> bytes:
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
-    return sink.getvalue().to_pybytes()
 
 
 def check(path, dataset="mine", *options) -> int:
