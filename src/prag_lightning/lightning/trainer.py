@@ -29,6 +29,7 @@ from prag_lightning.journal import Journal
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule
+from prag_lightning.lightning.precision import check_precision, use_llm_precision
 from prag_lightning.lightning.summaries import Summaries
 from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import DTYPES, load_llm_for, parameter_bytes
@@ -64,10 +65,12 @@ class PragTrainer(Trainer):
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(PragProgressBar())
         kwargs["callbacks"] = [*callbacks, CostRecord(), Summaries()]
+        check_precision(kwargs.get("precision"))
         super().__init__(*args, **kwargs)
         if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
             kwargs["strategy"] = IndependentProcesses()
             super().__init__(*args, **kwargs)
+        use_llm_precision(self, kwargs.get("precision"))
 
     def augment(self, model: PragModule, datamodule: PragDataModule) -> None:
         """Let an LLM write a rewrite and QA pairs for the passages of each question.

@@ -22,7 +22,7 @@ from prag_lightning.lora.stack import LoraStack
 if TYPE_CHECKING:
     from lightning import Trainer
 
-DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 """The LLM's precision by the trainer's; float32 for any other."""
 
 

@@ -28,7 +28,10 @@ class RowSampler(LogitsProcessor):
 
     def __init__(self, seeds: Sequence[int], temperature: float, top_k: int, max_new_tokens: int) -> None:
         self.temperature, self.top_k, self.step = temperature, top_k, 0
-        rows = [torch.rand(max_new_tokens, top_k, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        rows = [
+            torch.rand(max_new_tokens, top_k, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+            for seed in seeds
+        ]
         self.noise = -torch.log(-torch.log(torch.stack(rows).clamp(1e-20, 1 - 1e-7)))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ def is_whole(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
 
 
 def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origin: Origin = UNKNOWN) -> LoraWeights:
-    """Read an adapter directory, of ours or of PEFT's, on the CPU in the precision it was stored in.
+    """Read an adapter directory, of ours or of PEFT's: in float32 and on the CPU, however it was stored.
 
     Raises:
         InputError: if a file is missing or broken, or rank, alpha, modules, shapes or origin are not the ones asked
@@ -153,7 +153,7 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
 
 
 def _take(tensors: dict[str, torch.Tensor], module: str, letter: str, shape: tuple[int, int]) -> torch.Tensor:
-    """Take a module's A or B out of a file's tensors.
+    """Take a module's A or B out of a file's tensors, in float32.
 
     Raises:
         ValueError: if it is missing, of another shape, or no floating-point numbers.
@@ -165,7 +165,7 @@ def _take(tensors: dict[str, torch.Tensor], module: str, letter: str, shape: tup
         raise ValueError(f"{name} is {was}")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} holds {tensor.dtype}")
-    return tensor
+    return tensor.float()
 
 
 def read_directory(

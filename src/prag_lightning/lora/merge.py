@@ -44,9 +44,9 @@ def _weights(method: Merge, count: int, scores: Sequence[float]) -> list[float]:
 
 
 def _ties(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    ones = torch.ones(len(pairs))
-    merged_a, merged_b = (ties([pair[i].float() for pair in pairs], ones, TIES_DENSITY) for i in (0, 1))
-    return merged_a.to(pairs[0][0].dtype), merged_b.to(pairs[0][1].dtype)
+    ones = torch.ones(len(pairs), dtype=torch.float32)
+    merged_a, merged_b = (ties([pair[i] for pair in pairs], ones, TIES_DENSITY) for i in (0, 1))
+    return merged_a, merged_b
 
 
 def _orthogonalised(adapters: Sequence[LoraWeights]) -> list[LoraWeights]:
@@ -56,12 +56,11 @@ def _orthogonalised(adapters: Sequence[LoraWeights]) -> list[LoraWeights]:
     for adapter in adapters:
         freed = {}
         for name, (lora_a, lora_b) in adapter.items():
-            wide = lora_b.float()
             span = spans.get(name)
             if span is not None:
-                wide = wide - span @ (span.T @ wide)
-            freed[name] = (lora_a, wide.to(lora_b.dtype))
-            basis = torch.linalg.qr(wide).Q if wide.any() else wide
+                lora_b = lora_b - span @ (span.T @ lora_b)
+            freed[name] = (lora_a, lora_b)
+            basis = torch.linalg.qr(lora_b).Q if lora_b.any() else lora_b
             spans[name] = basis if span is None else torch.cat([span, basis], dim=1)
         result.append(freed)
     return result
@@ -89,7 +88,7 @@ def merge_all(
 def _summed(questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequence[float]]) -> LoraWeights:
     """The weighted sums of the updates of each question's adapters, of which all have as many, as a stack."""
     adapters = [adapter for own in questions for adapter in own]
-    factors = torch.tensor(weights)
+    factors = torch.tensor(weights, dtype=torch.float32)
     weighted = bool((factors != 1.0).any())
     merged = {}
     for name in adapters[0]:
@@ -97,7 +96,7 @@ def _summed(questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequen
         lora_a = each_a.reshape(len(questions), -1, each_a.shape[-1])
         by_rank = each_b.reshape(*factors.shape, *each_b.shape[1:]).mT
         if weighted:
-            by_rank = (by_rank * factors[:, :, None, None]).to(by_rank.dtype)
+            by_rank = by_rank * factors[:, :, None, None]
         merged[name] = lora_a, by_rank.flatten(1, 2).contiguous().mT
     return merged
 

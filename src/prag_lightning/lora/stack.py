@@ -12,8 +12,8 @@ from prag_lightning.lora.names import DEFAULT_TARGETS
 
 LoraWeights = Mapping[str, tuple[Tensor, Tensor]]
 """Module name -> (A, B): `[r, d_in]`, `[d_out, r]` for one adapter, `[G, r, d_in]`, `[G, d_out, r]` for a stack of
-G. A stack's B should lie in memory as `[G, r, d_out]`: a CPU multiplies by two rows several times faster than by two
-columns."""
+G, in float32. A stack's B should lie in memory as `[G, r, d_out]`: a CPU multiplies by two rows several times faster
+than by two columns."""
 
 
 class StackedLinear(nn.Module):

@@ -143,7 +143,7 @@ class _StackTraining:
         self.parameters = [tensor.to(llm.device) for name in self.names for tensor in weights[name]]
         self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.steps = [torch.tensor(0.0) for _ in self.parameters]
+        self.steps = [torch.tensor(0.0, dtype=torch.float32) for _ in self.parameters]
 
     def step(self, batch: Sequence[Sequence[Example]], hidden_and_head: HiddenAndHead) -> list[float]:
         """One AdamW step of the first `len(batch)` adapters on their examples; gives each one's mean token loss."""
@@ -180,7 +180,8 @@ class _StackTraining:
         passage_of_token = (
             torch.arange(active * rows, device=ids.device)[:, None].expand_as(is_target)[is_target] // rows
         )
-        means = torch.zeros(active, device=ids.device).index_add_(0, passage_of_token, losses * weights[is_target])
+        means = losses.new_zeros(active)
+        means.index_add_(0, passage_of_token, losses * weights[is_target])
         values: list[float] = means.tolist()
         return values
 
@@ -199,7 +200,7 @@ class _StackTraining:
             return frozen_head_cross_entropy(hidden, head, bias, labels, weights)
         has_teacher = torch.tensor([example in self.teacher_hidden for example in examples], device=is_target.device)
         by_teacher = has_teacher[:, None].expand_as(is_target)[is_target]
-        losses = torch.empty(len(labels), device=hidden.device)
+        losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         totals = []
         for chosen, against in ((by_teacher, torch.cat(teacher)), (~by_teacher, None)):
             if chosen.any():
@@ -227,7 +228,7 @@ def _tensors(
     """
     longest = max(len(example.input_ids) for examples in batch for example in examples)
     ids = torch.full((len(batch) * rows, longest), pad_id)
-    weights = torch.zeros(len(batch) * rows, longest - 1)
+    weights = torch.zeros(len(batch) * rows, longest - 1, dtype=torch.float32)
     for g, examples in enumerate(batch):
         is_target = sum(example.num_target_tokens for example in examples)
         for row, example in enumerate(examples, start=g * rows):

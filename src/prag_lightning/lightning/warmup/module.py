@@ -152,7 +152,7 @@ class WarmupModule(LightningModule):
         self.llm.stack.set(self.lora.stacked(), self.lora_alpha / self.lora_rank)
         hidden, head, bias = self._hidden_and_head(ids)
         labels = ids[:, 1:][is_target]
-        weights = torch.full(labels.shape, 1 / len(labels), device=ids.device)
+        weights = torch.full(labels.shape, 1 / len(labels), dtype=torch.float32, device=ids.device)
         mean, _ = frozen_head_cross_entropy(hidden[:, :-1][is_target], head, bias, labels, weights)
         return mean
 

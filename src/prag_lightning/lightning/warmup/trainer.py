@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.journal import Journal
+from prag_lightning.lightning.precision import check_precision, use_llm_precision
 from prag_lightning.lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
 from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
 from prag_lightning.lightning.warmup.module import WarmupModule
@@ -48,7 +49,9 @@ class WarmupTrainer(Trainer):
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(WarmupProgressBar())
         kwargs["callbacks"] = callbacks
+        check_precision(kwargs.get("precision"))
         super().__init__(*args, **kwargs)
+        use_llm_precision(self, kwargs.get("precision"))
 
     # Rows
 
