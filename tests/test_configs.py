@@ -41,6 +41,7 @@ def test_paper_configuration_is_the_published_one(model, dataset, capsys, monkey
         "target_modules": ["down_proj", "gate_proj", "up_proj"],
     }
     expected_data = {"dataset": dataset, "with_cot": with_cot, "sample": 300, "topk": 3, "augment_model": None}
+    expected_data["answer_boundary"] = "published"
     expected_augment = {"temperature": 0.7, "sample_top_k": 50, "augment_max_new_tokens": 512, "extra_candidates": 10}
     assert (
         expected_model.items()

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from prag_lightning.cli.entry import main
+from prag_lightning.data.chat_text import LONGEST_TEXT
 from prag_lightning.data.corpus import CorpusReader
-from prag_lightning.data.prompts import LONGEST_TEXT
 from prag_lightning.errors import InputError, PragError, explained
 from prag_lightning.retrieval import BM25sRetriever
 from prag_lightning.retrieval.index_files import PASSAGES_OF

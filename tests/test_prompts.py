@@ -79,8 +79,8 @@ def test_full_stop_is_not_doubled():
 def test_user_and_assistant_text_are_tokenised_apart(real_data, prompts):
     qwen = AutoTokenizer.from_pretrained(real_data / "tokenizer")
     open_ids = prompts.question_ids(qwen, "Where is it", ["Here."])
-    assert qwen.decode(open_ids).endswith("<|im_start|>assistant\nThe answer is ")
-    assert open_ids[-4:] == qwen("The answer is ")["input_ids"]
+    assert qwen.decode(open_ids).endswith("<|im_start|>assistant\nThe answer is")
+    assert open_ids[-3:] == qwen("The answer is")["input_ids"]
     closed = prompts.question_ids(qwen, "Where is it", ["Here."], answer="here")
     assert closed[-len(qwen("The answer is here.")["input_ids"]) :] == qwen("The answer is here.")["input_ids"]
 

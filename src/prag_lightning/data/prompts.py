@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prag_lightning.data.boundary import ANSWER_BOUNDARIES, AnswerBoundary, Boundary, find_boundary
+from prag_lightning.data.chat_text import TEMPLATE_DATE, as_data, chat_ids, text_ids
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
-from prag_lightning.records import whole_characters
 from prag_lightning.resources import locate
 
 if TYPE_CHECKING:
@@ -26,8 +30,7 @@ _PLACEHOLDERS: dict[str, frozenset[str]] = {
     "rewrite.user": frozenset({"passage"}),
     "qa.user": frozenset({"passage"}),
 }
-LONGEST_TEXT = 2**20
-"""Characters that are turned into tokens at once: no model's context is longer, and gigabytes of tokens would be."""
+_DATE = date.fromisoformat(TEMPLATE_DATE)
 _NEEDED_NOT = frozenset({"index", "fewshot"})
 """Placeholders that a template may do without."""
 
@@ -40,18 +43,41 @@ class PromptTemplates:
         templates: Template by name: `passage`, `example`, and `user` or `assistant` under `direct`, `cot`, `rewrite`,
             `qa`.
         fewshot: Worked examples `(question, answer)` by dataset.
+        answer_boundary: Where prompts end; see `AnswerBoundary`.
+        template_date: What chat templates that write today's date take for it.
     """
 
     templates: dict[str, str]
     fewshot: dict[str, tuple[tuple[str, str], ...]]
+    answer_boundary: AnswerBoundary = "token"
+    template_date: date = _DATE
 
     @classmethod
-    def load(cls, path: str | Path) -> PromptTemplates:
+    def load(
+        cls, path: str | Path, answer_boundary: AnswerBoundary = "token", template_date: str = TEMPLATE_DATE
+    ) -> PromptTemplates:
         """Read a prompt file.
 
+        Args:
+            path: The file.
+            answer_boundary: Where prompts end; see `AnswerBoundary`.
+            template_date: As YYYY-MM-DD.
+
         Raises:
-            InputError: naming the file and the template or placeholder that is missing.
+            InputError: naming the file and the template or placeholder that is missing, or a setting that is none.
         """
+        if answer_boundary not in ANSWER_BOUNDARIES:
+            raise InputError(
+                f"answer_boundary is {answer_boundary!r}",
+                where="data.answer_boundary",
+                hint=f"Give one of {', '.join(ANSWER_BOUNDARIES)}",
+            )
+        try:
+            today = date.fromisoformat(template_date)
+        except ValueError as error:
+            raise InputError(
+                f"template_date is {template_date!r}", where="data.template_date", hint=f"Give one like {TEMPLATE_DATE}"
+            ) from error
         data = read_yaml(locate(path), "prompt file", "Set data.prompts to a file like configs/prompts/default.yaml")
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
         fewshot = data.get("fewshot") or {}
@@ -60,6 +86,8 @@ class PromptTemplates:
         return cls(
             templates,
             {str(dataset): _examples(rows, f"{path}, fewshot.{dataset}") for dataset, rows in fewshot.items()},
+            answer_boundary,
+            today,
         )
 
     def fewshot_text(self, dataset: str) -> str:
@@ -78,6 +106,9 @@ class PromptTemplates:
     ) -> list[int]:
         """Token ids of a question's prompt (paper section 3.2.2), open at its end or closed by an answer.
 
+        Open, it is the beginning of what it is with any answer, unless `answer_boundary` is `published`. Special
+        tokens in question, passages and answer are ordinary characters.
+
         Args:
             tokenizer: Its chat template wraps the user's text, generation prompt included.
             question: Asked with exactly one question mark at its end.
@@ -88,30 +119,68 @@ class PromptTemplates:
             dataset: Whose worked examples to show.
 
         Raises:
-            InputError: if it has more than `LONGEST_TEXT` characters.
+            InputError: if it has more than `chat_text.LONGEST_TEXT` characters.
         """
         kind = "cot" if with_cot else "direct"
         passage_lines = "".join(
-            fill(self.templates["passage"], index=str(index), passage=text) for index, text in enumerate(passages, 1)
+            fill(self.templates["passage"], index=str(index), passage=as_data(tokenizer, text))
+            for index, text in enumerate(passages, 1)
         )
         user = fill(
             self.templates[f"{kind}.user"],
             passages=passage_lines,
-            question=end_with_question_mark(question),
+            question=as_data(tokenizer, end_with_question_mark(question)),
             fewshot=self.fewshot_text(dataset) if with_cot else "",
         )
-        assistant = fill(
-            self.templates[f"{kind}.assistant"], answer="" if answer is None else end_with_full_stop(answer)
-        )
-        return chat_ids(tokenizer, user) + _text_ids(tokenizer, assistant)
+        at_token = self.answer_boundary == "token"
+        ids, blanks = chat_ids(tokenizer, user, self.template_date, leave_blanks=at_token)
+        prefix, _, suffix = self.templates[f"{kind}.assistant"].partition("{answer}")
+        boundary = self._boundary(tokenizer, blanks + prefix)
+        if answer is None:
+            return [*ids, *boundary.ids]
+        closed = as_data(tokenizer, end_with_full_stop(answer))
+        closing = closed + fill(suffix, answer=closed)
+        assistant = text_ids(tokenizer, blanks + prefix + closing)
+        if at_token and tuple(assistant[: len(boundary.ids)]) != boundary.ids:
+            assistant = [*boundary.ids, *text_ids(tokenizer, boundary.rest + closing)]
+        return ids + assistant
+
+    def answer_of(self, tokenizer: PreTrainedTokenizerBase, reply: str, *, with_cot: bool = False) -> str:
+        """The answer in a model's continuation of an open prompt: without what the boundary left it to write."""
+        if self.answer_boundary == "published":
+            return reply
+        prefix, _, _ = self.templates["cot.assistant" if with_cot else "direct.assistant"].partition("{answer}")
+        return reply.strip().removeprefix(self._boundary(tokenizer, prefix).rest.strip()).lstrip()
+
+    def fingerprint(self, tokenizer: PreTrainedTokenizerBase, *, with_cot: bool = False, dataset: str = "") -> str:
+        """Hex SHA-256 of what a tokenizer and its chat template make of questions with these templates; for the
+        arguments see `question_ids`."""
+        rendered = [
+            self.question_ids(tokenizer, question, passages, answer=answer, with_cot=with_cot, dataset=dataset)
+            for question, passages in (
+                (" Who wrote Emma", ()),
+                ("Where?", ("Emma\n is a novel. ", "By {Jane Austen}.")),
+            )
+            for answer in (None, "Jane Austen", "1815")
+        ]
+        return hashlib.sha256(json.dumps([self.answer_boundary, rendered]).encode()).hexdigest()
 
     def rewrite_ids(self, tokenizer: PreTrainedTokenizerBase, passage: str) -> list[int]:
         """Token ids that ask for a rewrite of `passage`."""
-        return chat_ids(tokenizer, fill(self.templates["rewrite.user"], passage=passage))
+        return self._ids_about(tokenizer, "rewrite.user", passage)
 
     def qa_ids(self, tokenizer: PreTrainedTokenizerBase, passage: str) -> list[int]:
         """Token ids that ask for QA pairs about `passage`."""
-        return chat_ids(tokenizer, fill(self.templates["qa.user"], passage=passage))
+        return self._ids_about(tokenizer, "qa.user", passage)
+
+    def _ids_about(self, tokenizer: PreTrainedTokenizerBase, template: str, passage: str) -> list[int]:
+        user = fill(self.templates[template], passage=as_data(tokenizer, passage))
+        return chat_ids(tokenizer, user, self.template_date)[0]
+
+    def _boundary(self, tokenizer: PreTrainedTokenizerBase, prefix: str) -> Boundary:
+        if self.answer_boundary == "token":
+            return find_boundary(tokenizer, prefix)
+        return Boundary(tuple(text_ids(tokenizer, prefix)), "")
 
 
 def fill(template: str, **values: str) -> str:
@@ -129,28 +198,6 @@ def end_with_full_stop(answer: str) -> str:
     """The answer with a full stop at its end, which it may have had."""
     answer = answer.strip()
     return answer if answer.endswith(".") else answer + "."
-
-
-def chat_ids(tokenizer: PreTrainedTokenizerBase, user: str) -> list[int]:
-    """Token ids of one user message through the chat template, the assistant's turn begun.
-
-    A tokenizer without a chat template belongs to a base model: its text stands alone, after BOS where it has one, on
-    a line of its own.
-    """
-    if tokenizer.chat_template is None:
-        bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-        return bos + _text_ids(tokenizer, user + "\n")
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": user}], add_generation_prompt=True, tokenize=False
-    )
-    return _text_ids(tokenizer, str(text))
-
-
-def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    if len(text) > LONGEST_TEXT:
-        raise InputError(f"a prompt of {len(text):,} characters is longer than any model reads", hint="Shorten it")
-    ids: list[int] = tokenizer(whole_characters(text), add_special_tokens=False)["input_ids"]
-    return ids
 
 
 def _template(data: dict[str, Any], name: str, path: str) -> str:

@@ -181,7 +181,10 @@ class Answerer:
             merged = self._adapters.load_all([encoded[i] for i in able], ids, [scores[i] for i in able])
             scaling = self._adapters.library.scaling
         chosen = [cast(list[int], prompts[i]) for i in able]
-        texts = generate_each(self.llm, chosen, self.max_new_tokens, adapters=merged, scaling=scaling)
+        texts = [
+            self.prompts.answer_of(self.llm.tokenizer, text, with_cot=self.with_cot) if isinstance(text, str) else text
+            for text in generate_each(self.llm, chosen, self.max_new_tokens, adapters=merged, scaling=scaling)
+        ]
         replies: dict[int, str | GenerationFailure] = {**unanswerable, **dict(zip(able, texts, strict=True))}
         return [replies[i] for i in range(len(batch))]
 

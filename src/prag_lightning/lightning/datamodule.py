@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.augment.files import read_records
 from prag_lightning.data.benchmarks import load_questions
+from prag_lightning.data.boundary import AnswerBoundary
+from prag_lightning.data.chat_text import TEMPLATE_DATE
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name, visible
@@ -52,6 +54,9 @@ class PragDataModule(LightningDataModule):
         augment_model: Who wrote the rewrites and QA pairs, as a short name, path or hub id; unset means the model
             itself.
         prompts: The prompt file.
+        answer_boundary: Where prompts end: token (where the answer's first token begins, so that a prompt always is the
+            beginning of what was trained) or published (in the blank before the answer, as the paper's code does).
+        template_date: What chat templates that write today's date take for it, as YYYY-MM-DD.
         corpus: Passages to retrieve from, .tsv (id, text, title) or .jsonl, also .gz.
         retriever: Finds passages; unset means BM25 in memory over the corpus.
         retrieve_at_test: Take each question's passages from the retriever at test time instead of from its augmented
@@ -74,6 +79,8 @@ class PragDataModule(LightningDataModule):
         topk: int = 3,
         augment_model: str | None = None,
         prompts: str = "configs/prompts/default.yaml",
+        answer_boundary: AnswerBoundary = "token",
+        template_date: str = TEMPLATE_DATE,
         corpus: str | None = None,
         retriever: Retriever | None = None,
         retrieve_at_test: bool = False,
@@ -94,7 +101,7 @@ class PragDataModule(LightningDataModule):
         self.dataset, self.data_path, self.data_type = dataset, data_path, data_type
         self.with_cot, self.sample, self.topk = with_cot, sample, topk
         self.augment_model, self.augment_root = augment_model, augment_root
-        self.prompt_templates = PromptTemplates.load(prompts)
+        self.prompt_templates = PromptTemplates.load(prompts, answer_boundary, template_date)
         self.corpus, self._retriever, self.retrieve_at_test = corpus, retriever, retrieve_at_test
         self.require_answers = require_answers
         self.batch_size = per_device_eval_batch_size

@@ -147,6 +147,7 @@ class Experiment(LightningModule):
         )
         self.network = self.llm.model
         self.data: PragDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        boundary = self.data.prompt_templates.answer_boundary
         self.layout = Layout(
             self.offline_root,
             self.output_root,
@@ -155,7 +156,7 @@ class Experiment(LightningModule):
             self.data.augment_name(self.model_name),
             self.recipe,
             self.data.with_cot,
-            objective_name(self.objective, self.include_text, self.locality, self.distill_samples),
+            objective_name(self.objective, self.include_text, self.locality, self.distill_samples, boundary),
             self._trained_base(),
         )
 

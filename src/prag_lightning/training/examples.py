@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from prag_lightning.data.prompts import LONGEST_TEXT, PromptTemplates
+from prag_lightning.data.boundary import common_prefix
+from prag_lightning.data.chat_text import LONGEST_TEXT, document_ids
+from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.records import AugmentedPassage, QAPair
 from prag_lightning.training.locality import Renamer
@@ -93,10 +95,8 @@ class ExampleBuilder:
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 of all that decides the examples of a passage: those of another builder train other adapters."""
-        kind = "cot" if self.with_cot else "direct"
-        templates = [self.prompts.templates[name] for name in ("passage", f"{kind}.user", f"{kind}.assistant")]
-        fewshot = self.prompts.fewshot_text(self.dataset) if self.with_cot else ""
-        content = [templates, fewshot, self.tokenizer.chat_template, self.block_size, self.objective]
+        prompts = self.prompts.fingerprint(self.tokenizer, with_cot=self.with_cot, dataset=self.dataset)
+        content: list[Any] = [prompts, self.block_size, self.objective]
         content += [self.include_text] if self.include_text != "none" else []
         content += [{"locality": self.locality}] if self.locality else []
         content += [{"distill_samples": self.distill_samples}] if self.distill_samples else []
@@ -127,7 +127,7 @@ class ExampleBuilder:
                 examples += self._other_things(augmented, augmented.qa[i].question)
         if self.include_text != "none":
             text = augmented.passage if self.include_text == "passage" else augmented.rewrite
-            ids: list[int] = self.tokenizer(text[:LONGEST_TEXT])["input_ids"]
+            ids = document_ids(self.tokenizer, text[:LONGEST_TEXT])
             examples += [Example(tuple(ids[: self.block_size]))] if len(ids) > 1 else []
         return examples
 
@@ -172,14 +172,19 @@ class ExampleBuilder:
         )
 
 
-def objective_name(objective: str, include_text: str = "none", locality: int = 0, distill_samples: int = 0) -> str:
-    """All that decides what adapters are trained on, as it stands in paths: `distill+rewrite+locality=1+samples=2`."""
+def objective_name(
+    objective: str,
+    include_text: str = "none",
+    locality: int = 0,
+    distill_samples: int = 0,
+    answer_boundary: str = "token",
+) -> str:
+    """All that decides what adapters are trained on, as it stands in paths: `distill+rewrite+locality=1+samples=2`.
+
+    The published objective's name says nothing of the boundary: its loss is over all tokens, wherever answers begin.
+    """
     parts = [objective, *([include_text] if include_text != "none" else [])]
     parts += [f"locality={locality}"] if locality else []
     parts += [f"samples={distill_samples}"] if distill_samples else []
+    parts += ["boundary=published"] if answer_boundary == "published" and parts != ["published"] else []
     return "+".join(parts)
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
-    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

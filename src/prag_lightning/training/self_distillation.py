@@ -75,7 +75,10 @@ def _sample(llm: LLM, builder: ExampleBuilder, wanted: Sequence[_Wanted], rows: 
         sampler = RowSampler([seed(*wanted[place]) for place in batch], TEMPERATURE, TOP_K, length)
         replies = generate(llm, [prompts[place] for place in batch], length, logits_processors=[sampler])
         texts.update(zip(batch, replies, strict=True))
-    return [texts[place] for place in range(len(wanted))]
+    return [
+        builder.prompts.answer_of(llm.tokenizer, texts[place], with_cot=builder.with_cot)
+        for place in range(len(wanted))
+    ]
 
 
 def seed(passage: AugmentedPassage, pair: QAPair, number: int) -> int:

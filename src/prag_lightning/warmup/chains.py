@@ -95,7 +95,11 @@ class ChainWriter:
         if self.world_size > 1:
             self.journal.reload()
         entries = [self.journal.get(keys[i]) if i in keys else None for i in range(len(batch))]
-        return ["" if entry is None else entry["text"] for entry in entries]
+        tokenizer = self.llm.tokenizer
+        return [
+            "" if entry is None else self.prompts.answer_of(tokenizer, entry["text"], with_cot=True)
+            for entry in entries
+        ]
 
     def _key(self, prompt: Sequence[int]) -> str:
         content = [self.llm.fingerprint, str(self.llm.model.dtype), self.max_new_tokens, list(prompt)]

@@ -11,6 +11,8 @@ from typing import Any, Protocol, cast
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from prag_lightning.data.boundary import AnswerBoundary
+from prag_lightning.data.chat_text import TEMPLATE_DATE
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
@@ -44,6 +46,9 @@ class WarmupDataModule(LightningDataModule):
         with_cot: Learn a chain of thought; the LLM writes it, and it is kept if its answer is exactly right.
         augment_model: Who writes chains of thought, as a short name, path or hub id; unset means the model itself.
         prompts: The prompt file.
+        answer_boundary: Where prompts end: token (where the answer's first token begins, so that a prompt always is the
+            beginning of what was trained) or published (in the blank before the answer, as the paper's code does).
+        template_date: What chat templates that write today's date take for it, as YYYY-MM-DD.
         rows_root: Where the rows are kept, as direct/{source}.json and cot/{augment_model}/{source}.json.
         validation_rows: So many rows of each source, the last ones, are not learnt, but show in TensorBoard how well
             the others were.
@@ -60,6 +65,8 @@ class WarmupDataModule(LightningDataModule):
         with_cot: bool = False,
         augment_model: str | None = None,
         prompts: str = "configs/prompts/default.yaml",
+        answer_boundary: AnswerBoundary = "token",
+        template_date: str = TEMPLATE_DATE,
         rows_root: str = "data/warmup",
         validation_rows: int = 0,
         per_device_train_batch_size: int = 1,
@@ -82,7 +89,7 @@ class WarmupDataModule(LightningDataModule):
             raise InputError("two sources are the same", where="data.sources", hint="Set another dataset or data_type")
         self.sources, self.test_sets, self.with_cot = sources, test_sets, with_cot
         self.augment_model, self.rows_root = augment_model, Path(rows_root)
-        self.prompt_templates = PromptTemplates.load(prompts)
+        self.prompt_templates = PromptTemplates.load(prompts, answer_boundary, template_date)
         self.validation_rows, self.batch_size = validation_rows, per_device_train_batch_size
         self.augment_batch_size, self.max_new_tokens, self.seed = augment_batch_size, max_new_tokens, seed
         self._rows: dict[str, list[WarmupRow]] | None = None
@@ -135,7 +142,8 @@ class WarmupDataModule(LightningDataModule):
         templates = [self.prompt_templates.templates[f"{kind}.{role}"] for role in ("user", "assistant")]
         fewshot = [self.prompt_templates.fewshot_text(source.dataset) for source in self.sources if self.with_cot]
         rows = {name: [row.to_json() for row in rows] for name, rows in self.training_rows(model_name).items()}
-        content = json.dumps([templates, fewshot, rows, self.seed], ensure_ascii=False)
+        prompts = [templates, fewshot, self.prompt_templates.answer_boundary, str(self.prompt_templates.template_date)]
+        content = json.dumps([prompts, rows, self.seed], ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
     # Batches

@@ -10,13 +10,14 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from prag_lightning.data.boundary import common_prefix
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.llm.loading import LLM, load_llm_for
 from prag_lightning.llm.names import short_name
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.names import DEFAULT_TARGETS
 from prag_lightning.lora.stack import LoraWeights
-from prag_lightning.training.examples import Example, common_prefix
+from prag_lightning.training.examples import Example
 from prag_lightning.training.layout import warmup_directory
 from prag_lightning.training.loss import frozen_head_cross_entropy, hidden_and_head
 
