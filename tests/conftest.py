@@ -9,6 +9,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
+from tiny_llm import save_random_llm
+from toy import write_experiment
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
@@ -17,3 +20,16 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("PRAG_REAL_DATA is not set")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A Llama with random weights."""
+    return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
+
+
+@pytest.fixture
+def config(tmp_path, model_folder, monkeypatch) -> Path:
+    """A configuration with augmented data and a corpus beside it; the working directory is its folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_experiment(tmp_path, model_folder)

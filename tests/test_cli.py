@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,71 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli.entry import main
 from prag_lightning.costs import read_costs
-from tiny_llm import save_random_llm
+from toy import RECORDS, ROOT, prag
 
-ROOT = Path(__file__).parent.parent
 METHODS = ("vanilla", "icl", "prag", "combine")
-
-
-def augmented(pid: int, passage: str) -> dict:
-    pairs = [
-        {"question": f"What is {i} of {passage}?", "answer": f"a{i}", "full_answer": f"It is a{i}."} for i in range(3)
-    ]
-    return {"pid": pid, "passage": passage, "writer_rewrite": f"again {passage}", "writer_qa": pairs}
-
-
-def record(test_id: int, passages: list[str]) -> dict:
-    return {
-        "test_id": test_id,
-        "question": f"Question {test_id}?",
-        "answer": ["a0", "b"],
-        "passages": passages,
-        "augment": [augmented(pid, passage) for pid, passage in enumerate(passages)],
-    }
-
-
-RECORDS = [record(0, ["red fox", "blue bird", "old tree"]), record(1, ["blue bird", "grey stone"]), record(2, ["sea"])]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
-    return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
-
-
-@pytest.fixture
-def config(tmp_path, model_folder, monkeypatch) -> Path:
-    """A configuration with augmented data and a corpus beside it; the working directory is its folder."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "aug" / "toy" / "writer"
-    folder.mkdir(parents=True)
-    (folder / "total.json").write_text(json.dumps(RECORDS), encoding="utf-8")
-    passages = [passage for row in RECORDS for passage in row["passages"]]
-    rows = [f"{i}\t{text}\ttitle" for i, text in enumerate(dict.fromkeys(passages), 1)]
-    (tmp_path / "corpus.tsv").write_text("\n".join(["id\ttext\ttitle", *rows]) + "\n", encoding="utf-8")
-    settings = {
-        "trainer": {"accelerator": "cpu"},
-        "model": {
-            "model_name": str(model_folder),
-            "learning_rate": 0.01,
-            "max_new_tokens": 6,
-            "offline_root": "offline",
-            "output_root": "output",
-        },
-        "data": {
-            "dataset": "toy",
-            "augment_model": "writer",
-            "augment_root": "aug",
-            "prompts": str(ROOT / "configs/prompts/default.yaml"),
-            "corpus": "corpus.tsv",
-        },
-    }
-    path = tmp_path / "toy.yaml"
-    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return path
-
-
-def prag(stage: str, config: Path, *overrides: str) -> int:
-    return main([stage, "--config", str(config), *overrides])
 
 
 def adapter_files(root: Path) -> dict[Path, int]:
@@ -456,13 +393,11 @@ def test_check_names_what_is_damaged_missing_and_out_of_date(config, capsys, tmp
     assert prag("test", config) == 0
 
 
-def test_help_explains_the_stages_and_their_settings(capsys):
-    for arguments, words in ((["--help"], ["augment", "fit", "test", "predict"]), (["fit", "--help"], ["lora_rank"])):
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        assert caught.value.code == 0
-        out = capsys.readouterr().out
-        assert all(word in out for word in words)
+def test_help_explains_a_stage(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--help"])
+    assert caught.value.code == 0
+    assert "lora_rank" in capsys.readouterr().out
 
 
 def test_print_config_is_a_configuration(config, capsys, tmp_path):

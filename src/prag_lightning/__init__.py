@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prag_lightning.cli.settings import load_pipeline
     from prag_lightning.cli.stages import experiment
     from prag_lightning.lightning.datamodule import PragDataModule
     from prag_lightning.lightning.module import PragModule
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from prag_lightning.lightning.warmup.module import WarmupModule
 
 __version__ = "0.1.0"
-__all__ = ["PragDataModule", "PragModule", "PragTrainer", "WarmupDataModule", "WarmupModule", "experiment"]
+__all__ = [
+    "PragDataModule",
+    "PragModule",
+    "PragTrainer",
+    "WarmupDataModule",
+    "WarmupModule",
+    "experiment",
+    "load_pipeline",
+]
 
 _HOMES = {
     "PragDataModule": "lightning.datamodule",
@@ -23,6 +32,7 @@ _HOMES = {
     "WarmupDataModule": "lightning.warmup.datamodule",
     "WarmupModule": "lightning.warmup.module",
     "experiment": "cli.stages",
+    "load_pipeline": "cli.settings",
 }
 
 

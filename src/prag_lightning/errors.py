@@ -45,7 +45,7 @@ class PragError(Exception):
         self.what, self.where, self.hint = (shown(part) for part in (what, where, hint))
         message = self.what + (f" ({self.where})" if where else "")
         if hint:
-            message += f". {self.hint.rstrip('.')}."
+            message += f". {self.hint}" if self.hint.endswith("?") else f". {self.hint.rstrip('.')}."
         super().__init__(message)
 
 

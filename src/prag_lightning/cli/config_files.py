@@ -40,6 +40,11 @@ def with_bases(args: Sequence[str]) -> list[str]:
     return expanded
 
 
+def config_files(args: Sequence[str]) -> list[Path]:
+    """The configuration files of a command line, as `with_bases` gives it."""
+    return [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+
+
 def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     path = locate(path)
     if path.resolve() in above:
@@ -54,6 +59,23 @@ def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     yield path
 
 
+def reject_warmup(command: str, args: Sequence[str]) -> None:
+    """See that no configuration is a warm-up's.
+
+    Raises:
+        InputError: naming one that is.
+    """
+    for path in config_files(args):
+        model = read_yaml(path, "configuration", "").get("model")
+        if isinstance(model, dict) and "class_path" in model:
+            raise InputError(
+                f"a warm-up has no stage {command!r}",
+                where=str(path),
+                hint=f"It has {' and '.join(WARMUP_STAGES)}; for others give the experiment's own configuration, with "
+                "--model.base_weight warmup",
+            )
+
+
 def is_warmup(args: Sequence[str]) -> bool:
     """Whether a command is one about a warm-up: its configuration gives the model by a class_path.
 
@@ -63,16 +85,11 @@ def is_warmup(args: Sequence[str]) -> bool:
     Raises:
         InputError: for a stage that a warm-up does not have, or that only a warm-up has.
     """
-    files = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+    files = config_files(args)
     models = [(path, read_yaml(path, "configuration", "").get("model")) for path in files]
     described = [path for path, model in models if isinstance(model, dict) and "class_path" in model]
-    if described and args[0] not in WARMUP_STAGES:
-        raise InputError(
-            f"a warm-up has no stage {args[0]!r}",
-            where=str(described[-1]),
-            hint=f"It has {' and '.join(WARMUP_STAGES)}; for others give the experiment's own configuration, with "
-            "--model.base_weight warmup",
-        )
+    if args[0] not in WARMUP_STAGES:
+        reject_warmup(args[0], args)
     if files and not described and args[0] == "warmup-data":
         raise InputError(
             "the configuration describes no warm-up", where=str(files[-1]), hint="Give one like configs/warmup.yaml"

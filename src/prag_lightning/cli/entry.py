@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from prag_lightning import __version__
+from prag_lightning.cli.front import command_of, help_text
 from prag_lightning.errors import PragError, Terminated, explained, print_error
 
 _ENDED = {
@@ -43,17 +45,25 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(args: list[str], received: list[signal.Signals]) -> None:
-    if args[:1] in (["corpus"], ["index"], ["data"]):
-        from prag_lightning.cli.data import run_data_command
-
-        run: Callable[[list[str]], None] = run_data_command
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return
+    if args[0] == "--version":
+        print(f"prag-lightning {__version__}")
+        return
+    command, rest = command_of(args)
+    run: Callable[[str, list[str]], None]
+    if command in ("corpus", "index", "data check"):
+        from prag_lightning.cli.data import run_data_command as run
+    elif command in ("plan", "ask", "check", "export", "report"):
+        from prag_lightning.cli.experiments import run_experiment_command as run
+    elif command == "completion":
+        from prag_lightning.cli.completion import print_completion as run
     else:
-        from prag_lightning.cli.stages import run_stage
-
-        run = run_stage
+        from prag_lightning.cli.stages import run_stage as run
     if received:
         raise Terminated
-    run(args)
+    run(command, rest)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the `prag` commands that run on Lightning share."""
+"""The commands that run on Lightning's Trainer, driven by LightningCLI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from prag_lightning.cli.parser import HelpFormatter, OneLineErrors
+from prag_lightning.cli.parser import HelpFormatter, OneLineErrors, add_files
+from prag_lightning.lightning.datamodule import PragDataModule
+from prag_lightning.lightning.module import PragModule
+from prag_lightning.lightning.trainer import TRAINER_DEFAULTS, PragTrainer
+from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
+from prag_lightning.lightning.warmup.module import WarmupModule
+from prag_lightning.lightning.warmup.trainer import WARMUP_TRAINER_DEFAULTS, WarmupTrainer
 
 
 class _Parser(OneLineErrors, LightningArgumentParser):
@@ -26,22 +32,43 @@ class SaveConfigWithLogs(SaveConfigCallback):
 
 
 class StageCLI(LightningCLI):
-    """LightningCLI with the project's help and errors, configurations that build on others, and one TensorBoard
-    directory a run."""
+    """LightningCLI for one command, a method of the trainer: the project's help and errors, configurations that build
+    on others, and one TensorBoard directory a run.
+
+    Args:
+        command: Its name on the command line.
+        args: What follows it.
+        description: For the help.
+        options: See `LightningCLI`.
+    """
+
+    def __init__(self, command: str, args: list[str], description: str = "", **options: Any) -> None:
+        self.command = command
+        super().__init__(
+            args=args,
+            run=False,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            save_config_callback=SaveConfigWithLogs,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": f"prag {command}", "description": description},
+            **options,
+        )
+
+    def run_command(self) -> None:
+        """Do what the command line asks for."""
+        getattr(self.trainer, self.command.replace("-", "_"))(self.model, self.datamodule)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """As Lightning's, with errors of one line."""
-        kwargs |= {"dump_header": ["prag-lightning"], "formatter_class": HelpFormatter}
-        parser = _Parser(**kwargs)
-        parser.add_argument(
-            "-c", "--config", action="config", help="A configuration file; later ones override earlier ones."
-        )
-        parser.add_argument(
-            "--base",
-            type=list[str] | str | None,
-            help="In a configuration file: files that it builds on, relative to it.",
-        )
+        parser = _Parser(**kwargs, dump_header=["prag-lightning"], formatter_class=HelpFormatter)
+        add_files(parser)
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """As Lightning's, once the configuration files are looked through."""
+        parser.check_files(args)  # type: ignore[attr-defined]
+        super().parse_arguments(parser, args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Show the method's own settings before the trainer's many."""
@@ -50,9 +77,8 @@ class StageCLI(LightningCLI):
         groups.sort(key=lambda group: "Trainer" in str(group.title))
 
     def logged_run(self) -> tuple[str, str] | None:
-        """Where the run's logs go below tensorboard/, and what the run is called; `None`, unless a command says
-        otherwise, keeps no logs."""
-        return None
+        """Where the run's logs go below tensorboard/, and what the run is called; `None` keeps no logs."""
+        raise NotImplementedError
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give a run one TensorBoard directory, named so that a person knows it; below trainer.default_root_dir, or
@@ -68,3 +94,51 @@ class StageCLI(LightningCLI):
                 root, name=f"tensorboard/{folder}", version=version, default_hp_metric=False
             )
         return super().instantiate_trainer(**kwargs)
+
+
+class PragCLI(StageCLI):
+    """The method's stages: augment, fit, test, predict."""
+
+    def __init__(self, command: str, args: list[str], description: str = "") -> None:
+        super().__init__(
+            command,
+            args,
+            description,
+            model_class=PragModule,
+            datamodule_class=PragDataModule,
+            trainer_class=PragTrainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Let data know the model by name: it augments where no other does."""
+        super().add_arguments_to_parser(parser)
+        parser.link_arguments("model.model_name", "data.model_name")
+
+    def logged_run(self) -> tuple[str, str] | None:
+        """Encoding and answering are logged, the latter under its method's name in paths."""
+        if self.command not in ("fit", "test"):
+            return None
+        method = f"-{self.model.settings.method}" if self.command == "test" else ""
+        return self.datamodule.settings.dataset, f"{self.command}{method}"
+
+
+class WarmupCLI(StageCLI):
+    """Warm-ups, whose model and data are given by class_path: warmup-data, fit."""
+
+    def __init__(self, command: str, args: list[str], description: str = "") -> None:
+        super().__init__(
+            command,
+            args,
+            description,
+            model_class=WarmupModule,
+            datamodule_class=WarmupDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=WarmupTrainer,
+            trainer_defaults=WARMUP_TRAINER_DEFAULTS,
+        )
+
+    def logged_run(self) -> tuple[str, str] | None:
+        """Only training is logged."""
+        return ("warmup", "fit-warmup") if self.command == "fit" else None

@@ -1,4 +1,4 @@
-"""Looking at every adapter of an experiment."""
+"""`prag check`: every adapter of an experiment is looked at."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prag_lightning.errors import InputError, PragError
+from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedQuestion
 from prag_lightning.training.library import AdapterLibrary
 
 
-def check_adapters(
-    library: AdapterLibrary, records: Mapping[str, Sequence[AugmentedQuestion]], *, delete: bool = False
-) -> None:
+def check(pipeline: Pipeline, *, delete: bool = False) -> None:
     """Print what is wrong with an experiment's adapters, a line each, and a summary.
 
     Args:
-        library: Has them.
-        records: The questions with their augmented passages, by split.
-        delete: Delete the damaged ones.
+        pipeline: The experiment.
+        delete: Delete the damaged ones, so that `prag fit` makes them anew.
 
     Raises:
         PragError: if something is wrong.
     """
+    records, library = pipeline.data.records(), pipeline.library(create=False)
     store = library.store
     directories = list(store.directories())
     damaged = _damaged(library, directories)

@@ -1,11 +1,11 @@
-"""What an experiment still takes: passages, time, memory and disk, measured on a piece of its own work."""
+"""`prag plan`: what an experiment still takes: passages, time, memory and disk, measured on a piece of its own work."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,8 @@ from prag_lightning.augment.base import JournalledAugmenter
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.answerer import Answerer
 from prag_lightning.llm.devices import PeakMemory, free_memory
+from prag_lightning.llm.loading import parameter_bytes
+from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
 
@@ -46,6 +48,47 @@ class StagePlan:
     seconds: float | None = None
     size: int = 0
     note: str = ""
+
+
+def plan(pipeline: Pipeline, *, measure: bool = True) -> list[StagePlan]:
+    """Print what is there and what is left to do: passages, time, memory and disk, stage by stage.
+
+    Args:
+        pipeline: The experiment.
+        measure: Do a batch of each stage to see how long it takes; what it makes is kept. A server of another's is
+            never asked.
+
+    Returns:
+        The stages that the method has.
+
+    Raises:
+        InputError: if the LLM does not fit into memory.
+    """
+    settings, data, compute = pipeline.settings, pipeline.data, pipeline.compute
+    if not pipeline.is_loaded:
+        size = parameter_bytes(settings.model_name, compute.dtype, trust_remote_code=settings.trust_remote_code)
+        check_memory(settings.model_name, size, compute.dtype, compute.device)
+    if settings.uses_adapters:
+        pipeline.library(create=True)  # `base_weight` is float32, whatever the context
+    with compute.autocast():
+        known = data.augmented_passages()
+        records = data.planned_records()
+        texts = list(dict.fromkeys(p.passage for record in records for p in record.passages))
+        stages = [StagePlan("augment", "passages", len(texts), 0, 0.0)]
+        if any(text not in known for text in texts):
+            asks_server = data.settings.chat is not None
+            stages = [plan_augment(pipeline.augmenter(), texts, known, measure=measure and not asks_server)]
+        if settings.uses_adapters:
+            library, augmented = pipeline.library(create=True), [known[text] for text in texts if text in known]
+            stages.append(plan_fit(library, augmented, stages[0].todo, pipeline.group_tokens, measure=measure))
+        records = [replace(r, passages=tuple(known.get(p.passage, p) for p in r.passages)) for r in records]
+        answerer = pipeline.answerer()
+        answered = pipeline.is_answered(answerer)
+        batch_size = data.settings.per_device_eval_batch_size
+        stages.append(plan_test(answerer, records, batch_size, answered, measure=measure))
+    passages = sum(len(record.passages) for record in records)
+    print_plan(f"{len(records)} questions, {passages} passages, {len(texts)} of them distinct", stages)
+    return stages
 
 
 def plan_augment(

@@ -126,5 +126,5 @@ class CostRecord(Callback):
         if self._passages:
             device = device_name(trainer.strategy.root_device)
             cost = Cost("fit", self._passages, self._seconds, device, trainer.world_size)
-            record_cost(pl_module.layout.adapters, cost)
+            record_cost(pl_module.pipeline.layout.adapters, cost)
         self._passages, self._seconds = 0, 0.0

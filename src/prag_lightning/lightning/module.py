@@ -3,33 +3,72 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from prag_lightning.errors import InputError, PragError
-from prag_lightning.inference.answerer import Row
-from prag_lightning.inference.methods import uses_adapters
+from prag_lightning.errors import PragError
+from prag_lightning.inference.answerer import Answerer, Row
 from prag_lightning.inference.results import print_results, write_results
 from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
 from prag_lightning.journal import Journal
-from prag_lightning.lightning.experiment import Experiment
-from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
+from prag_lightning.lightning.datamodule import PragDataModule
+from prag_lightning.llm.compute import Compute
+from prag_lightning.pipeline.data import ExperimentData
+from prag_lightning.pipeline.pipeline import Pipeline, Processes
+from prag_lightning.pipeline.settings import ModelSettings, as_dict
+from prag_lightning.records import AugmentedQuestion
 from prag_lightning.training.library import PendingPassage
 from prag_lightning.warmup.questions import check_base_weight
 
 if TYPE_CHECKING:
-    from prag_lightning.lightning.trainer import PragTrainer
+    from prag_lightning.llm.loading import LLM
 
 T = TypeVar("T")
 NAMED_FAILURES = 10
 
 
-class PragModule(Experiment):
-    """Encodes passages into adapters (`fit`) and answers questions with them (`test`, `predict`)."""
+def pipeline_of(trainer: Trainer, settings: ModelSettings, data: ExperimentData, llm: LLM | None = None) -> Pipeline:
+    """An experiment on a trainer's device, in its precision, and shared by its processes."""
+    strategy = trainer.strategy
+    compute = Compute(strategy.root_device, str(trainer.precision), strategy.precision_plugin.forward_context)
+    processes = Processes(trainer.global_rank, trainer.world_size, strategy.barrier, strategy.broadcast)
+    return Pipeline(settings, data, compute, processes, llm)
+
+
+class PragModule(LightningModule):
+    """Encodes passages into adapters (`fit`) and answers questions with them (`test`, `predict`).
+
+    Args:
+        model_name: The LLM: a published short name, a folder, or a hub id.
+        settings: The others of `ModelSettings`, by name.
+    """
+
+    def __init__(self, model_name: str, **settings: Any) -> None:
+        super().__init__()
+        self.settings = ModelSettings(model_name=model_name, **settings)
+        self.save_hyperparameters(as_dict(self.settings))
+        self.automatic_optimization = False
+        self.pipeline: Pipeline
+        self.answerer: Answerer
+        self.answers: dict[str, SplitAnswers] = {}
+        """By split, what this process has answered, in the order of the loaders."""
+        self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
+        """By split, the rows of all processes and their scores."""
+
+    def configure_model(self) -> None:
+        """Load the LLM, once, to the trainer's device and in its precision, and let the data module ask for groups."""
+        llm = self.pipeline.llm if hasattr(self, "pipeline") else None
+        self.pipeline = pipeline_of(self.trainer, self.settings, self._data_module.data, llm)
+        self.network = self.pipeline.llm.model
+        self._data_module.pipeline = self.pipeline
+
+    @property
+    def _data_module(self) -> PragDataModule:
+        return cast(PragDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the frozen LLM out of Lightning's checkpoints: what `fit` makes are adapters."""
@@ -40,29 +79,16 @@ class PragModule(Experiment):
 
     # fit
 
-    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PendingPassage]]:
-        """Groups of the passages whose adapters are missing."""
-        self.open_library(create=True)
-        missing = self.library.missing(passages)
-        if passages and len(self.library.failed) == len(passages):
-            raise InputError(
-                f"no passage can be encoded: {next(iter(self.library.failed.values()))}",
-                where=str(self.library.store.root),
-            )
-        self.print(f"{len(missing)} of {len(passages)} passages to encode, in {self.library.store.root}")
-        groups = self.library.groups(missing, self.group_size(missing)) if missing else []
-        self.trainer.strategy.barrier("all processes have seen the same adapters missing")
-        return groups
-
     def training_step(self, group: list[PendingPassage], batch_idx: int) -> STEP_OUTPUT:
         """Train a group's adapters, all of the recipe's steps, and store them."""
         if not group:
             return None
+        library = self.pipeline.library(create=True)
         started = time.perf_counter()
-        encoded = self.library.encode(group)
+        encoded = library.encode(group)
         seconds = time.perf_counter() - started
         if encoded:
-            tokens = sum(passage.tokens for passage in group) * self.recipe.num_train_epochs
+            tokens = sum(passage.tokens for passage in group) * self.settings.num_train_epochs
             self.log_dict(
                 {
                     "encode/loss_first_step": sum(p.losses[0] for p in encoded) / len(encoded),
@@ -72,7 +98,7 @@ class PragModule(Experiment):
                 },
                 batch_size=len(group),
             )
-        return {"encoded": encoded, "base_weight": self.library.base_weight}
+        return {"encoded": encoded, "base_weight": library.base_weight}
 
     def on_fit_end(self) -> None:
         """Let the published places point to the adapters.
@@ -80,22 +106,23 @@ class PragModule(Experiment):
         Raises:
             PragError: naming the passages that could not be encoded.
         """
-        failed = {text: reason for share in self._gather(self.library.failed) for text, reason in share.items()}
+        library = self.pipeline.library(create=True)
+        failed = {text: reason for share in self._gather(library.failed) for text, reason in share.items()}
         if not self.trainer.is_global_zero:
             return
-        store = self.library.store
+        store = library.store
         vanished, unencodable = {}, {}
-        for split, records in self.data.records(self.model_name).items():
+        for split, records in self._data_module.records.items():
             for record in records:
                 for passage in record.passages:
-                    key = self.library.key(passage)
+                    key = library.key(passage)
                     if key in store:
                         store.link(split, record.question.test_id, passage.pid, key)
                     elif passage.passage in failed:
                         unencodable[key] = failed[passage.passage]
                     else:
                         vanished[key] = passage.passage
-        self.library.keep_unencodable(unencodable)
+        library.keep_unencodable(unencodable)
         if vanished:
             raise PragError(
                 f"{len(vanished)} adapters are gone that were there before, such as that of "
@@ -113,21 +140,16 @@ class PragModule(Experiment):
 
     # test and predict
 
-    def find_passages(self, questions: Sequence[Question]) -> list[AugmentedQuestion]:
-        """Each question with the passages that are retrieved for it now; adapters that are used and missing are
-        made."""
-        return cast("PragTrainer", self.trainer).on_demand(self, self.data).passages(questions)
-
     def on_test_start(self) -> None:
         """Open what answering needs.
 
         Raises:
             InputError: if a trained `base_weight` has learnt from one of the questions.
         """
-        if self.layout.trained_base is not None and uses_adapters(self.inference_method):
-            records = self.data.records(self.model_name).values()
-            asked = (record.question.question for split in records for record in split)
-            check_base_weight(self.layout.trained_base.directory, asked)
+        trained = self.pipeline.layout.trained_base
+        if trained is not None and self.settings.uses_adapters:
+            records = self._data_module.records.values()
+            check_base_weight(trained.directory, (record.question.question for split in records for record in split))
         self._start_answering()
 
     def on_predict_start(self) -> None:
@@ -135,57 +157,46 @@ class PragModule(Experiment):
         self._start_answering()
 
     def _start_answering(self) -> None:
-        self.answerer = self.make_answerer()
-        self.splits = [
-            (
-                split,
-                SplitAnswers(
-                    self.layout.results(self.method, split),
-                    self.global_rank,
-                    AnswerScores().to(self.device),
-                    self.data.with_cot,
-                    self.answer_extraction,
-                ),
+        self.answerer = self.pipeline.answerer()
+        self.answers = {
+            split: SplitAnswers(
+                self.pipeline.layout.results(self.settings.method, split),
+                self.global_rank,
+                AnswerScores().to(self.device),
+                self._data_module.settings.with_cot,
+                self.settings.answer_extraction,
             )
-            for split in self.data.records(self.model_name)
-        ]
-        self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
+            for split in self._data_module.records
+        }
+        self.results = {}
 
     def test_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> STEP_OUTPUT:
         """Answer a batch and score it against the gold answers; gives this process's scores up to now."""
-        split, answers = self.splits[dataloader_idx]
+        split = list(self.answers)[dataloader_idx]
+        answers = self.answers[split]
         answers.score(self._answer(batch, split, answers.journal), batch)
         return {"split": split, "scores": answers.so_far()}
 
     def predict_step(self, batch: list[AugmentedQuestion], batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Answer a batch."""
-        split, answers = self.splits[dataloader_idx]
-        rows = self._answer(batch, split, answers.journal)
-        return [row["text"] for row in answers.add(rows)]
+        split = list(self.answers)[dataloader_idx]
+        answers = self.answers[split]
+        return [row["text"] for row in answers.add(self._answer(batch, split, answers.journal))]
 
     def _answer(self, batch: list[AugmentedQuestion], split: str, journal: Journal) -> list[Row]:
-        encoded = [self._encoded_passages(record, split) for record in batch]
-        scores = self.data.scores(batch, encoded) if self.merge == "score" and batch else ()
-        return self.answerer.answer(batch, journal, encoded, scores)
-
-    def _encoded_passages(self, record: AugmentedQuestion, split: str) -> tuple[AugmentedPassage, ...]:
-        """The passages whose adapters are merged: the question's own, or, as a control, those of one half the split
-        away."""
-        if self.adapters_from == "own":
-            return record.passages
-        records = self.data.records(self.model_name)[split]
-        place = next(i for i, other in enumerate(records) if other.question.test_id == record.question.test_id)
-        return records[(place + len(records) // 2) % len(records)].passages
+        records = self._data_module.records[split]
+        encoded = [self.pipeline.encoded_passages(record, records) for record in batch]
+        return self.answerer.answer(batch, journal, encoded, self.pipeline.scores(batch, encoded))
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all processes, write them and log the scores."""
-        for split, answers in self.splits:
+        for split, answers in self.answers.items():
             values, rows = answers.means(), self._gathered_rows(answers)
             if self.trainer.is_global_zero and rows:
                 seconds = sum(row["seconds"] for row in rows) / len(rows)
                 values |= {"questions": len(rows), "seconds_per_question": seconds}
                 values |= {"unanswered": len(answers.unanswered)} if answers.unanswered else {}
-                write_results(answers.directory, self.settings(), rows, values)
+                write_results(answers.directory, self.pipeline.as_dict(), rows, values)
                 self.results[split] = (rows, values)
             self.log_dict(
                 {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
@@ -197,23 +208,16 @@ class PragModule(Experiment):
         Raises:
             PragError: naming the questions that could not be answered.
         """
-        if self.trainer.is_global_zero:
-            if self.results:
-                print_results(
-                    {
-                        answers.directory: self.results[split][1]
-                        for split, answers in self.splits
-                        if split in self.results
-                    }
-                )
-            self._name_unanswered()
+        if self.results:
+            print_results({self.answers[split].directory: scores for split, (_, scores) in self.results.items()})
+        self._name_unanswered()
 
     def on_predict_epoch_end(self) -> None:
         """Gather the answers of all processes and write them."""
-        for _, answers in self.splits:
+        for answers in self.answers.values():
             rows = self._gathered_rows(answers)
             if self.trainer.is_global_zero and rows:
-                write_results(answers.directory, self.settings(), rows, None)
+                write_results(answers.directory, self.pipeline.as_dict(), rows, None)
 
     def on_predict_end(self) -> None:
         """Say where the answers are.
@@ -221,24 +225,26 @@ class PragModule(Experiment):
         Raises:
             PragError: naming the questions that could not be answered.
         """
-        for _, answers in self.splits:
+        for answers in self.answers.values():
             self.print(f"Answers are in {answers.directory / 'predict.json'}")
-        if self.trainer.is_global_zero:
-            self._name_unanswered()
+        self._name_unanswered()
 
     def _name_unanswered(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         unanswered = [
             f"question {test_id} of {split}: {reason}"
-            for split, answers in self.splits
+            for split, answers in self.answers.items()
             for test_id, reason in sorted(answers.unanswered.items())
         ]
-        failed = {} if self._library is None else self._library.failed
+        adapters = self.answerer.adapters
+        failed = {} if adapters is None else adapters.library.failed
         unanswered += [f"the passage {text[:60]!r} was left out: {reason}" for text, reason in failed.items()]
         if unanswered:
             raise PragError(
                 f"{len(unanswered)} could not be answered or used, the others were: "
                 + "; ".join(unanswered[:NAMED_FAILURES]),
-                where=str(self.splits[0][1].directory.parent),
+                where=str(next(iter(self.answers.values())).directory.parent),
                 hint="Shorten them, take fewer passages (data.topk), or see what 'prag fit' says of them",
             )
 

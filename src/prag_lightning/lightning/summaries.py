@@ -62,7 +62,7 @@ class Summaries(Callback):
                 self._by_step[step].append(loss)
             self._last.append(passage.losses[-1])
             self._moved.append(_distance(passage.weights, start))
-            self._norms.append(update_norm(passage.weights, pl_module.recipe.scaling))
+            self._norms.append(update_norm(passage.weights, pl_module.settings.recipe.scaling))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the loss over the recipe's steps, and the distributions of last losses and of adapters' norms."""
@@ -111,7 +111,7 @@ class Summaries(Callback):
             logger.experiment.add_text(f"predictions/{split}", predictions_table(rows[:PREDICTIONS_SHOWN]))
             prefix = "hparams" if len(results) == 1 else f"hparams/{split}"
             metrics |= {f"{prefix}/{score}": scores[score] for score in ("em", "f1")}
-        settings = {**pl_module.hparams, **trainer.datamodule.hparams}  # type: ignore[attr-defined]
+        settings = {**trainer.datamodule.hparams, **pl_module.hparams}  # type: ignore[attr-defined]
         logger.log_hyperparams({name: settings[name] for name in COMPARED_SETTINGS}, metrics)
 
 

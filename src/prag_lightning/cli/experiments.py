@@ -1,0 +1,119 @@
+"""The commands that train nothing: plan, ask, check, export, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prag_lightning.cli.front import COMMANDS
+from prag_lightning.cli.parser import HelpFormatter
+from prag_lightning.cli.quiet import quiet_libraries
+from prag_lightning.cli.settings import Parser, experiment_parser, parse, pipeline_of
+from prag_lightning.errors import InputError
+
+_OF_AN_EXPERIMENT = ("-c", "--config", "--model", "--data", "--trainer", "--seed", "--print_config", "--help-all")
+
+
+def run_experiment_command(command: str, args: Sequence[str]) -> None:
+    """Run one of them.
+
+    Raises:
+        PragError: whatever it raises.
+    """
+    quiet_libraries()
+    if command == "report":
+        _report(args)
+        return
+    settings = parse(experiment_command_parser(command), args)
+    pipeline = pipeline_of(settings, command)
+    if command == "plan":
+        from prag_lightning.commands.plan import plan
+
+        plan(pipeline, measure=settings.measure)
+    elif command == "check":
+        from prag_lightning.commands.check import check
+
+        check(pipeline, delete=settings.delete)
+    elif command == "ask":
+        from prag_lightning.commands.ask import ask
+
+        ask(pipeline.asker(), settings.question, as_json=settings.json)
+    else:
+        from prag_lightning.commands.export import export
+
+        options = ("test_ids", "passages", "merged", "rank", "push_to_hub", "hub_private_repo")
+        export(pipeline, settings.out, **{name: settings[name] for name in options})
+
+
+def experiment_command_parser(command: str) -> Parser:
+    """The parser of one of them: an experiment's settings, and its own."""
+    parser = experiment_parser(command, COMMANDS[command].help)
+    if command == "plan":
+        parser.add_argument(
+            "--measure",
+            type=bool,
+            default=True,
+            help="Do a batch of each stage to see how long it takes; what it makes is kept.",
+        )
+    elif command == "check":
+        parser.add_argument(
+            "--delete", type=bool, default=False, help="Delete the damaged ones, so that prag fit makes them anew."
+        )
+    elif command == "ask":
+        parser.add_argument("question", nargs="?", help="Unset: typed at a prompt, or lines of the standard input.")
+        parser.add_argument("--json", action="store_true", help="Print a line of JSON an answer, for programs.")
+    elif command == "export":
+        _add_export(parser)
+    else:
+        _add_report(parser)
+    return parser
+
+
+def _add_export(parser: Parser) -> None:
+    parser.add_argument("--out", type=str, required=True, help="A folder; what is there already is left alone.")
+    parser.add_argument("--test_ids", type=list[int] | None, help="Of the questions; unset means all.")
+    parser.add_argument(
+        "--passages",
+        type=list[int | str] | None,
+        help="Ids of passages of the corpus, in place of questions; adapters that are missing are made.",
+    )
+    parser.add_argument(
+        "--merged",
+        type=bool,
+        default=True,
+        help="Make one adapter of several; else {out}/{split}/data_{test_id}/passage_{pid} or {out}/passage_{id}.",
+    )
+    parser.add_argument(
+        "--rank",
+        type=int | None,
+        help="Fill adapters up to this rank with zeros, for serving engines that take 8, 16, … only.",
+    )
+    parser.add_argument(
+        "--push_to_hub",
+        type=str | None,
+        help="A repository of the Hugging Face hub to put them into as well, such as me/my-adapters.",
+    )
+    parser.add_argument(
+        "--hub_private_repo", type=bool, default=True, help="Whether that is private, if it has to be made."
+    )
+
+
+def _add_report(parser: Parser) -> None:
+    parser.add_argument("folder", nargs="?", help="With results; unset means those of the configuration.")
+    parser.add_argument("--out", type=str | None, help="A folder for the two files; unset means beside the results.")
+
+
+def _report(args: Sequence[str]) -> None:
+    """Report a folder, which needs no settings, or that of an experiment."""
+    if any(arg.startswith(_OF_AN_EXPERIMENT) for arg in args):
+        settings = parse(experiment_command_parser("report"), args)
+        folder = settings.folder or settings.model.output_root
+    else:
+        parser = Parser(prog="prag report", formatter_class=HelpFormatter)
+        _add_report(parser)
+        settings = parse(parser, args)
+        folder = settings.folder
+    if folder is None:
+        raise InputError("no folder of results", hint="Give one, as in: prag report logs/output, or --config FILE")
+    from prag_lightning.commands.report import report
+
+    report(folder, settings.out)

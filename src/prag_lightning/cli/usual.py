@@ -1,0 +1,36 @@
+"""The settings that each command's help shows at first; `--help-all` shows every one."""
+
+from __future__ import annotations
+
+_FILES = "config model.model_name data.dataset data.data_path data.data_type data.with_cot data.sample data.topk "
+_DEVICE = "trainer.accelerator trainer.devices trainer.precision "
+_ADAPTERS = "model.adapter_format model.base_weight model.offline_root "
+_ANSWERS = "model.inference_method model.max_new_tokens model.merge "
+_PASSAGES = "data.corpus data.retriever data.augment_model data.augment_root "
+
+USUAL = {
+    "augment": _FILES
+    + _PASSAGES
+    + "data.prompts data.augment.attempts data.augment.qa_per_passage data.augment.augment_batch_size "
+    "data.augment.temperature data.chat " + _DEVICE,
+    "fit": _FILES + "data.augment_model data.augment_root model.lora_rank model.lora_alpha model.learning_rate "
+    "model.num_train_epochs model.objective model.include_text model.group_tokens " + _ADAPTERS + _DEVICE,
+    "test": _FILES
+    + _ANSWERS
+    + "model.answer_extraction model.adapters_from model.output_root data.augment_model data.retrieve_at_test "
+    "data.per_device_eval_batch_size " + _ADAPTERS + _DEVICE,
+    "plan": _FILES + _PASSAGES + _ADAPTERS + "model.inference_method model.group_tokens measure " + _DEVICE,
+    "ask": "config model.model_name data.with_cot data.topk data.prompts question json "
+    + _ANSWERS
+    + _PASSAGES
+    + _ADAPTERS
+    + _DEVICE,
+    "check": _FILES + "data.augment_model data.augment_root delete " + _ADAPTERS + _DEVICE,
+    "export": _FILES
+    + _PASSAGES
+    + "out test_ids passages merged rank push_to_hub hub_private_repo model.merge "
+    + _ADAPTERS,
+    "report": "config folder out model.output_root",
+}
+"""By command, the names of settings."""
+USUAL["predict"] = USUAL["test"]

@@ -1,0 +1,288 @@
+"""An experiment at work: its LLM, its adapters, and what augments, encodes and answers with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
+from prag_lightning.errors import InputError
+from prag_lightning.files import safe_name
+from prag_lightning.inference.answerer import Adapters, Answerer
+from prag_lightning.inference.asker import Asker
+from prag_lightning.inference.on_demand import OnDemand
+from prag_lightning.journal import Journal
+from prag_lightning.llm.compute import Compute
+from prag_lightning.llm.loading import LLM, load_llm
+from prag_lightning.llm.names import SETTING, short_name
+from prag_lightning.lora.store import adapter_hash
+from prag_lightning.pipeline.data import ExperimentData
+from prag_lightning.pipeline.settings import ModelSettings, as_dict
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
+from prag_lightning.training.examples import ExampleBuilder, objective_name
+from prag_lightning.training.layout import Layout, TrainedBase, warmup_directory
+from prag_lightning.training.library import AdapterLibrary, PendingPassage
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that work on one experiment.
+
+    Args:
+        rank: This process's number.
+        world_size: How many there are.
+        barrier: Returns when all processes have called it.
+        broadcast: Gives every process the first one's value.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    barrier: Callable[[], object] = lambda: None
+    broadcast: Callable[[Any], Any] = lambda value: value
+
+
+class Pipeline:
+    """What the settings of an experiment make. Nothing is loaded or written before it is asked for.
+
+    Args:
+        settings: Of the model.
+        data: Questions, retriever and augmented records.
+        compute: Device and precision of the LLM.
+        processes: Those that share the work.
+        llm: The LLM, where it has been loaded for these settings before.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        data: ExperimentData,
+        compute: Compute | None = None,
+        processes: Processes | None = None,
+        llm: LLM | None = None,
+    ) -> None:
+        self.settings, self.data = settings, data
+        self.compute, self.processes = compute or Compute(), processes or Processes()
+        self._library: AdapterLibrary | None = None
+        if llm is not None and llm.model.dtype == self.compute.dtype:
+            llm.model.to(self.compute.device)  # type: ignore[arg-type]
+            self.llm = llm
+
+    @cached_property
+    def llm(self) -> LLM:
+        """The LLM with places for adapters, loaded when it is first asked for."""
+        return self._load(self.settings.model_name, self.settings.target_modules)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the LLM has been asked for before."""
+        return "llm" in vars(self)
+
+    def _load(self, model_name: str, target_modules: Sequence[str], setting: str = SETTING) -> LLM:
+        return load_llm(
+            model_name,
+            target_modules=target_modules,
+            dtype=self.compute.dtype,
+            device=self.compute.device,
+            trust_remote_code=self.settings.trust_remote_code,
+            setting=setting,
+        )
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where adapters and results stand."""
+        settings, data = self.settings, self.data.settings
+        return Layout(
+            Path(settings.offline_root),
+            Path(settings.output_root),
+            safe_name(short_name(settings.model_name), "model.model_name"),
+            data.dataset,
+            data.writer_name,
+            settings.recipe,
+            data.with_cot,
+            objective_name(
+                settings.objective,
+                settings.include_text,
+                settings.locality,
+                settings.distill_samples,
+                data.answer_boundary,
+            ),
+            self._trained_base(),
+        )
+
+    def _trained_base(self) -> TrainedBase | None:
+        settings = self.settings
+        if settings.base_weight is None:
+            return None
+        directory = Path(settings.base_weight)
+        if settings.base_weight == "warmup":
+            name = short_name(settings.model_name)
+            directory = warmup_directory(Path(settings.warmup_root), name, self.data.settings.with_cot)
+        return TrainedBase(directory, adapter_hash(directory))
+
+    # Adapters
+
+    def library(self, *, create: bool) -> AdapterLibrary:
+        """The adapters of this experiment, which are opened once; see `AdapterLibrary`."""
+        if self._library is None:
+            data, settings = self.data, self.settings
+            builder = ExampleBuilder(
+                data.prompts,
+                self.llm.tokenizer,
+                data.settings.with_cot,
+                data.settings.dataset,
+                min(settings.block_size, self.llm.context),
+                settings.objective,
+                settings.include_text,
+                settings.locality,
+                settings.distill_samples,
+            )
+            self._library = AdapterLibrary(
+                self.llm, builder, settings.recipe, self.layout, settings.adapter_format, create=create
+            )
+        return self._library
+
+    def adapters(self, *, create: bool = False) -> Adapters:
+        """The adapters with the way to merge them."""
+        return Adapters(self.library(create=create), self.settings.merge)
+
+    def group_tokens(self, passages: Sequence[PendingPassage]) -> int:
+        """Tokens in a step of these passages: as configured, or as measured by the first process."""
+        if self.settings.group_tokens != "auto":
+            return self.settings.group_tokens
+        library = self.library(create=True)
+        measured = library.measured_group_tokens(passages) if self.processes.rank == 0 else 0
+        return int(self.processes.broadcast(measured))
+
+    def groups_to_encode(self, passages: Sequence[AugmentedPassage]) -> list[list[PendingPassage]]:
+        """Groups of the passages whose adapters are missing, the same in every process.
+
+        Raises:
+            InputError: if no passage can be encoded.
+        """
+        library = self.library(create=True)
+        missing = library.missing(passages)
+        if passages and len(library.failed) == len(passages):
+            raise InputError(
+                f"no passage can be encoded: {next(iter(library.failed.values()))}", where=str(library.store.root)
+            )
+        if self.processes.rank == 0:
+            print(f"{len(missing)} of {len(passages)} passages to encode, in {library.store.root}")
+        groups = library.groups(missing, self.group_tokens(missing)) if missing else []
+        self.processes.barrier()  # all have seen the same adapters missing
+        return groups
+
+    # Augmentation
+
+    def augmenter(self, folder: Path | None = None) -> JournalledAugmenter:
+        """What writes about passages for this process.
+
+        Args:
+            folder: Of its journal; unset means that of the augmented data.
+        """
+        folder = self.data.augment_folder if folder is None else folder
+        settings, prompts, rank = self.data.settings, self.data.prompts, self.processes.rank
+        journal = Journal(folder, rank, {"passage": str})
+        failures = Failures(folder / f"failed-replies-{rank}.jsonl")
+        if settings.chat is not None:
+            name = settings.chat.model or settings.writer
+            return ChatAugmenter(settings.chat, name, prompts, settings.augment, journal, failures)
+        if settings.writer == self.settings.model_name and self.is_loaded:
+            llm = self.llm
+        else:
+            llm = self._load(settings.writer, (), "data.augment_model" if settings.augment_model else SETTING)
+        return LLMAugmenter(llm, prompts, settings.augment, journal, failures, self.compute.autocast)
+
+    def shared(self, augmenter: JournalledAugmenter) -> SharedAugmenter:
+        """That of all processes."""
+        processes = self.processes
+        return SharedAugmenter(augmenter, processes.rank, processes.world_size, processes.barrier)
+
+    # Answers
+
+    def answerer(self) -> Answerer:
+        """What answers questions as configured."""
+        settings, data = self.settings, self.data
+        return Answerer(
+            self.llm,
+            data.prompts,
+            settings.inference_method,
+            settings.max_new_tokens or (128 if data.settings.with_cot else 20),
+            self.adapters() if settings.uses_adapters else None,
+            data.settings.with_cot,
+            data.settings.dataset,
+            self.compute.precision,
+        )
+
+    def on_demand(self, *, adapters: bool | None = None) -> OnDemand:
+        """What finds passages for questions as they come, and provides their adapters, where they are used unless
+        `adapters` says otherwise."""
+        adapters = self.settings.uses_adapters if adapters is None else adapters
+        library = self.library(create=True) if adapters else None
+        processes = self.processes
+
+        @cache
+        def make_augmenter() -> SharedAugmenter:
+            return self.shared(self.augmenter())
+
+        return OnDemand(
+            self.data.retriever,
+            self.data.settings.topk,
+            self.data.settings.augment.extra_candidates,
+            library,
+            {} if library is None else self.data.augmented_passages(),
+            make_augmenter,
+            self.group_tokens,
+            processes.rank,
+            processes.world_size,
+            processes.barrier,
+        )
+
+    def asker(self) -> Asker:
+        """What answers single questions; adapters stay in memory between them."""
+        on_demand = None if self.settings.inference_method == "vanilla" else self.on_demand()
+        return Asker(self.answerer(), on_demand, self.compute.autocast)
+
+    def encoded_passages(
+        self, record: AugmentedQuestion, records: Sequence[AugmentedQuestion]
+    ) -> Sequence[AugmentedPassage]:
+        """The passages whose adapters are merged for a question: its own, or, as a control, those of one half the split
+        away.
+
+        Raises:
+            InputError: if there is no other question.
+        """
+        if self.settings.adapters_from == "own":
+            return record.passages
+        if len(records) < 2:
+            raise InputError(
+                "there is no other question to take adapters from",
+                where="model.adapters_from",
+                hint="Raise data.sample",
+            )
+        place = next(i for i, other in enumerate(records) if other.question.test_id == record.question.test_id)
+        return records[(place + len(records) // 2) % len(records)].passages
+
+    def scores(
+        self, batch: Sequence[AugmentedQuestion], encoded: Sequence[Sequence[AugmentedPassage]]
+    ) -> list[list[float]]:
+        """What the passages whose adapters are merged score in retrieval; nothing, unless the merge takes it."""
+        return self.data.scores(batch, encoded) if self.settings.merge == "score" and batch else []
+
+    def is_answered(self, answerer: Answerer) -> Callable[[AugmentedQuestion], bool]:
+        """What says whether a question has been answered in an earlier run."""
+        splits = self.layout.results(self.settings.method, "any").parent.glob("*/journal-*.jsonl")
+        no_rank = -1  # reads what others write, and leaves their torn lines to them
+        journals = [Journal(folder, no_rank) for folder in sorted({path.parent for path in splits})]
+
+        def answered(record: AugmentedQuestion) -> bool:
+            (scores,) = self.scores([record], [record.passages]) or [[]]
+            return any(answerer.is_answered(record, journal, record.passages, scores) for journal in journals)
+
+        return answered
+
+    def as_dict(self) -> dict[str, Json]:
+        """All settings of model and data, for `config.json`."""
+        return {"model": as_dict(self.settings), "data": as_dict(self.data.settings)}
