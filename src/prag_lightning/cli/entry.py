@@ -37,8 +37,8 @@ def main(args: list[str] | None = None) -> int:
         if received:
             # Whatever error it has become: libraries turn a signal that comes while they are loaded into others.
             return _failed(error, *_ENDED[received[0]])
-        if isinstance(error, SystemExit):
-            raise
+        if isinstance(error, SystemExit):  # of parsers that have printed what was asked for
+            return error.code if isinstance(error.code, int) else 0
         ours = error if isinstance(error, PragError) else explained(error)
         return _failed(error, ours.exit_code, str(ours))
     return 0
