@@ -16,16 +16,13 @@ from transformers import AutoModelForCausalLM
 
 from prag_lightning.cli.entry import main
 from prag_lightning.costs import read_costs
-from toy import RECORDS, ROOT, prag
+from toy import EXPERIMENT, RECORDS, ROOT, edit, prag
 
 METHODS = ("vanilla", "icl", "prag", "combine")
 
 
 def adapter_files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("adapter_model.safetensors") if not path.is_symlink()}
-
-
-EXPERIMENT = Path("random/rank=2_alpha=32/toy/lr=0.01_epoch=1_direct/aug_model=writer")
 
 
 def test_fit_writes_one_peft_adapter_a_passage_and_test_answers_with_them(config, model_folder, tmp_path):
@@ -276,12 +273,6 @@ def test_two_processes_share_the_work_and_give_the_same(config, tmp_path):
     run("test", "--data.per_device_eval_batch_size=1")
     assert results() == answers
     assert [row["test_id"] for row in answers] == [0, 1, 2]
-
-
-def edit(config: Path, change) -> None:
-    records = json.loads(json.dumps(RECORDS))
-    change(records)
-    (config.parent / "aug/toy/writer/total.json").write_text(json.dumps(records), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

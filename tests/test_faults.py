@@ -1,4 +1,3 @@
-# ruff: noqa: F811
 """Full disks, folders that go away, adapters that are not what they seem, passages that no model takes, two at once."""
 
 import ctypes
@@ -18,7 +17,7 @@ from killing import command, differences, run, start
 from prag_lightning.cli.entry import main
 from prag_lightning.journal import Journal
 from prag_lightning.lora.store import AdapterStore
-from test_cli import EXPERIMENT, RECORDS, config, edit, model_folder, prag  # noqa: F401
+from toy import EXPERIMENT, RECORDS, edit, prag
 
 QUIET = "--trainer.logger=false"
 QUESTIONS = [{"question": row["question"], "answer": row["answer"]} for row in RECORDS]

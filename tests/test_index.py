@@ -169,8 +169,8 @@ def test_data_check_tells_what_is_there_and_what_is_missing(corpus, tmp_path, ca
     assert main(["data", "check", *args, *retriever]) == 2
     captured = capsys.readouterr()
     assert "there is no index" in captured.out
-    assert captured.err.startswith("prag: error: 1 of the things")
-    assert main(["data", "check"]) == 0
+    assert captured.err.startswith("prag: error: 1 of 3 things")
+    assert main(["data", "check"]) == 2
     assert "hotpot_dev_distractor_v1.json" in capsys.readouterr().out
 
 
@@ -178,7 +178,7 @@ def test_data_check_tells_what_is_there_and_what_is_missing(corpus, tmp_path, ca
     ("args", "message"),
     [
         (["index"], "keeps no index"),
-        (["index", "--data.corpus"], "expected"),
+        (["index", "--data.corpus"], "--data.corpus needs a value"),
         (["index", "--config", "absent.yaml"], "absent.yaml"),
         (["data"], "there is no command"),
         (["data", "check", "--data.dataset", "nowhere"], "unknown dataset"),

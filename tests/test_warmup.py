@@ -27,8 +27,8 @@ from prag_lightning.lightning.warmup.batches import ShuffledBatches
 from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.warmup.questions import TestSet, WarmupSource, draw, question_hash, question_hashes
-from test_cli import RECORDS
 from tiny_llm import save_random_llm
+from toy import RECORDS
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ROOT / "configs/prompts/default.yaml"

@@ -8,6 +8,8 @@ import yaml
 from prag_lightning.cli.entry import main
 
 ROOT = Path(__file__).parent.parent
+EXPERIMENT = Path("random/rank=2_alpha=32/toy/lr=0.01_epoch=1_direct/aug_model=writer")
+"""The experiment's folder below the roots of adapters and of results."""
 
 
 def augmented(pid: int, passage: str) -> dict:
@@ -62,3 +64,9 @@ def write_experiment(folder: Path, model: Path) -> Path:
 
 def prag(stage: str, config: Path, *overrides: str) -> int:
     return main([stage, "--config", str(config), *overrides])
+
+
+def edit(config: Path, change) -> None:
+    records = json.loads(json.dumps(RECORDS))
+    change(records)
+    (config.parent / "aug/toy/writer/total.json").write_text(json.dumps(records), encoding="utf-8")

@@ -18,7 +18,7 @@ from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_yaml
 from prag_lightning.records import Json
 
-_UNKNOWN = re.compile(r"unrecognized arguments: (\S+)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (-\S+|.*)")
 _NEEDS_VALUE = re.compile(r"argument (\S+): expected (?:one|at least one) argument")
 _REQUIRED = re.compile(r"the following arguments are required: (\S+)")
 _OF_A_KEY = re.compile(r'Parser key "([^"]*)":\s*(.*)', re.DOTALL)
@@ -91,12 +91,12 @@ class OneLineErrors(ArgumentParser):
 
     def _explained(self, message: str) -> InputError:
         if found := _UNKNOWN.search(message):
+            if not found[1].startswith("-"):
+                return InputError(f"{found[1]!r} is too much", hint=f"See {self.prog} --help")
             word = found[1].partition("=")[0]
             options = (option for action in self._actions for option in action.option_strings)
             hint = did_you_mean(word, options) or f"See {self.prog} --help-all"
-            return InputError(
-                f"there is no option {word}" if word[0] == "-" else f"{word!r} is one too many", hint=hint
-            )
+            return InputError(f"there is no option {word}", hint=hint)
         if found := _NEEDS_VALUE.search(message):
             return InputError(f"{found[1].rpartition('/')[2]} needs a value", hint=f"See {self.prog} --help")
         if found := _REQUIRED.match(message):
