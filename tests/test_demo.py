@@ -170,6 +170,6 @@ assert len(adapters) == 4
 assert page.is_file() and table.is_file()
 assert reply == "Nordelia.", reply
 """
-    command = [sys.executable, "-c", python_of("docs/PYTHON.md") + checks]
+    command = [sys.executable, "-c", python_of("docs/python.md") + checks]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

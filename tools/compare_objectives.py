@@ -3,7 +3,7 @@
 Entities are newly drawn from the demo's side of prag-tiny's world, none of them the demo's own, in threes with names
 alike, with perfect rewrites and QA pairs. Questions are in the demo's wordings, without a passage in the prompt. Runs
 on one core; writes Markdown tables to `--out`, of as many ways, merges and numbers of adapters as are asked for, and
-with `--readme README.md` those that stand there.
+with `--page docs/objectives.md` those that stand there.
 """
 
 from __future__ import annotations
@@ -267,13 +267,13 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=names, default=names, metavar="WAY", help=f"of {', '.join(names)}")
     parser.add_argument("--merges", nargs="+", choices=MERGES, default=list(MERGES), help="how adapters are merged")
     parser.add_argument("--ks", nargs="+", type=int, default=list(KS), metavar="K", help="how many are merged")
-    parser.add_argument("--readme", type=Path, help="file that has a place for the summary; needs all ways and merges")
+    parser.add_argument("--page", type=Path, help="file that has a place for the summary; needs all ways and merges")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/prag-tiny/OBJECTIVES.md"), help="file to write")
     options = parser.parse_args()
-    if options.readme and (options.ways, options.merges, options.ks) != (names, list(MERGES), list(KS)):
-        parser.error("--readme needs all ways, merges and numbers of adapters")
-    if options.readme and not (options.readme.is_file() and _has_place(options.readme.read_text(encoding="utf-8"))):
-        parser.error(f"{options.readme} has no place for the summary: the lines {_BEGIN.strip()} and {_END.strip()}")
+    if options.page and (options.ways, options.merges, options.ks) != (names, list(MERGES), list(KS)):
+        parser.error("--page needs all ways, merges and numbers of adapters")
+    if options.page and not (options.page.is_file() and _has_place(options.page.read_text(encoding="utf-8"))):
+        parser.error(f"{options.page} has no place for the summary: the lines {_BEGIN.strip()} and {_END.strip()}")
     torch.set_num_threads(1)
     llm, prompts = load_llm(options.model), PromptTemplates.load("configs/prompts/default.yaml")
     trial = Trial(llm, prompts, options.model, options.entities)
@@ -289,8 +289,8 @@ def main() -> None:
             compare(trial, way, options.merges, options.ks, tables)
             print(f"{way.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
             write_text(options.out, _report(trial, options.ks, tables))
-    if options.readme:
-        write_text(options.readme, _with_summary(options.readme.read_text(encoding="utf-8"), tables))
+    if options.page:
+        write_text(options.page, _with_summary(options.page.read_text(encoding="utf-8"), tables))
 
 
 def _report(trial: Trial, ks: Sequence[int], tables: Table) -> str:
