@@ -2,7 +2,6 @@
 VENV := .venv
 PYTHON ?= python3
 PRAG := $(VENV)/bin/prag
-DEMO := --config configs/demo.yaml
 
 .PHONY: demo test lint format bench soak clean-demo
 
@@ -13,12 +12,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(PRAG) augment $(DEMO)
-	$(PRAG) fit $(DEMO)
-	for method in vanilla icl prag combine; do \
-		$(PRAG) test $(DEMO) --model.inference_method $$method || exit 1; done
-	$(PRAG) test $(DEMO) --model.inference_method prag --model.adapters_from other
-	$(PRAG) report $(DEMO)
+	$(PRAG) demo
 
 test: $(VENV)/.installed
 	$(VENV)/bin/pytest -n auto --dist loadfile

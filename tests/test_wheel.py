@@ -48,3 +48,27 @@ def test_the_package_is_the_wheels(installed, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert Path(found.strip()).is_relative_to(installed.parent)
+
+
+def test_the_demo_runs_in_an_empty_directory(prag, tmp_path):
+    said = prag("demo", "--data.sample=4", "--trainer.logger=false")
+    assert "prag-other" in said
+    assert (tmp_path / "demo-out/results/report.html").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-out"]
+
+
+def test_an_experiment_begins_with_init(prag, tmp_path):
+    prag("init", "mine")
+    prag("augment", "--config", "mine/experiment.yaml", "--data.sample=2")
+    asked = prag("ask", "--config", "mine/experiment.yaml", "--data.sample=2", "Which country does Helstead belong to?")
+    assert "Nordelia" in asked
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "output"]
+    assert "is there already" in prag("init", "mine", code=2)
+
+
+def test_an_input_that_is_nowhere_is_named_with_both_places(prag, tmp_path):
+    prag("init", "mine")
+    (tmp_path / "mine/questions.json").unlink()
+    said = prag("augment", "--config", "mine/experiment.yaml", code=2)
+    assert "questions.json, mine/questions.json" in said
+    assert "Traceback" not in said

@@ -21,6 +21,7 @@ import yaml
 
 from prag_lightning.errors import InputError
 from prag_lightning.records import Json
+from prag_lightning.resources import looked_for
 
 TEMP_SUFFIX = ".unfinished"
 """Ends the name of work in progress."""
@@ -144,7 +145,7 @@ def read_text(path: Path, what: str, hint: str) -> str:
         with path.open("rb") as file:
             return decode(unzipped(file).read())
     except READ_ERRORS as error:
-        raise InputError(f"cannot read the {what}: {read_reason(error)}", where=str(path), hint=hint) from error
+        raise InputError(f"cannot read the {what}: {read_reason(error)}", where=looked_for(path), hint=hint) from error
     except ValueError as error:
         raise InputError(f"cannot read the {what}: {error}", where=str(path), hint="Save it as UTF-8") from error
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
+from prag_lightning.records import Json
 from prag_lightning.resources import locate
 
 _FLAGS = ("--config", "-c")
 WARMUP_STAGES = ("warmup-data", "fit")
 _MOST_FILES = 100
+_INPUTS = ("model_name", "augment_model", "base_weight", "data_path", "corpus", "prompts")
+"""Settings that may be paths of what is there already; all others are names, or places of outputs."""
 
 
 def with_bases(args: Sequence[str]) -> list[str]:
@@ -43,6 +46,26 @@ def with_bases(args: Sequence[str]) -> list[str]:
 def config_files(args: Sequence[str]) -> list[Path]:
     """The configuration files of a command line, as `with_bases` gives it."""
     return [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+
+
+def read_config(path: Path) -> dict[str, Json]:
+    """A configuration file, whose inputs are found wherever the command is run: see `resources.locate`.
+
+    Raises:
+        InputError: if it is missing or no YAML.
+    """
+    data = read_yaml(path, "configuration", "Give an existing file to --config, such as configs/demo.yaml")
+    located: dict[str, Json] = _with_inputs_located(data, path.parent)
+    return located
+
+
+def _with_inputs_located(value: Json, folder: Path, name: str = "") -> Json:
+    if isinstance(value, dict):
+        return {key: _with_inputs_located(item, folder, str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_inputs_located(item, folder, name) for item in value]
+    is_path = name in _INPUTS and isinstance(value, str) and (name, value) != ("base_weight", "warmup")
+    return str(locate(value, folder)) if is_path else value
 
 
 def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:

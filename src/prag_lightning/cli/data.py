@@ -9,13 +9,12 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from prag_lightning.cli.config_files import config_files, with_bases
+from prag_lightning.cli.config_files import config_files, read_config, with_bases
 from prag_lightning.cli.parser import HelpFormatter, add_files
 from prag_lightning.cli.settings import Parser, add_trainer
 from prag_lightning.commands.data import check_data, make_index
 from prag_lightning.data.documents import write_corpus
 from prag_lightning.errors import InputError
-from prag_lightning.files import read_yaml
 from prag_lightning.records import Json
 from prag_lightning.retrieval import Retriever
 
@@ -85,7 +84,7 @@ def _own_parts(args: list[str]) -> list[str]:
 
 
 def _own_part(path: Path) -> str:
-    data: Json = read_yaml(path, "configuration", "Give an existing file").get("data") or {}
+    data: Json = read_config(path).get("data") or {}
     if not isinstance(data, dict):
         raise InputError(
             "'data' holds no settings", where=str(path), hint="Put settings below it, a name and a value each"

@@ -57,6 +57,10 @@ def _run(args: list[str], received: list[signal.Signals]) -> None:
         from prag_lightning.cli.data import run_data_command as run
     elif command in ("plan", "ask", "check", "export", "report"):
         from prag_lightning.cli.experiments import run_experiment_command as run
+    elif command == "demo":
+        from prag_lightning.cli.demo import run_demo as run
+    elif command == "init":
+        from prag_lightning.cli.init import run_init as run
     elif command == "completion":
         from prag_lightning.cli.completion import print_completion as run
     else:

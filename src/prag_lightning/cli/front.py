@@ -25,6 +25,10 @@ class Command:
 
 
 _GROUPS = {
+    "To begin with": (
+        Command("demo", "the whole pipeline on the embedded model and a made-up world, in minutes", ""),
+        Command("init", "write an experiment that runs as it is, to be made one's own", "FOLDER"),
+    ),
     "The stages, in order, each with the same configuration file": (
         Command("augment", "the LLM rewrites passages and asks itself questions about them", "--config FILE"),
         Command("fit", "passages become adapters (or a warm-up is trained)", "--config FILE"),

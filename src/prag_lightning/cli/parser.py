@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from prag_lightning.cli.config_files import config_files
+from prag_lightning.cli.config_files import config_files, read_config
 from prag_lightning.cli.front import did_you_mean
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_yaml
@@ -69,6 +70,10 @@ class OneLineErrors(ArgumentParser):
         self.files = config_files(args)
         for path in self.files:
             self._check_keys(path)
+
+    def parse_path(self, cfg_path: Any, **options: Any) -> Namespace:
+        """Read a configuration file with its inputs where they are found."""
+        return self.parse_string(json.dumps(read_config(Path(str(cfg_path)))), **options)
 
     def instantiate(self, *args: Any, **options: Any) -> Any:
         """Make objects of settings.

@@ -11,6 +11,7 @@ from prag_lightning.data.rows import SUFFIXES, Row, file_suffix, read_rows, spli
 from prag_lightning.errors import InputError
 from prag_lightning.files import parse_json, read_text, safe_name, visible
 from prag_lightning.records import Answer, Json, Question, nfc, scalar_text
+from prag_lightning.resources import locate
 
 TOTAL = "total"
 """The split that holds every question."""
@@ -52,7 +53,7 @@ def question_file(dataset: str, data_path: str | None = None) -> Path:
         InputError: for a dataset that is no benchmark and has no path, or a benchmark's folder that has other files.
     """
     if dataset in _BENCHMARKS:
-        path = Path(data_path or f"data/{dataset}")
+        path = locate(data_path or f"data/{dataset}")
         if path.suffix and not path.is_dir():
             return path
         file = path / _BENCHMARKS[dataset].file_name
@@ -69,7 +70,7 @@ def question_file(dataset: str, data_path: str | None = None) -> Path:
         raise InputError(
             f"unknown dataset {dataset!r}", where="data.dataset", hint=f"Give one of {known}, or set data.data_path"
         )
-    return Path(data_path)
+    return locate(data_path)
 
 
 def _plain(path: Path, require_answers: bool) -> Splits:

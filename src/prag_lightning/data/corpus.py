@@ -16,6 +16,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.files import READ_ERRORS, decode, parse_json, read_reason, text_encoding, unzipped
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage, nfc, scalar_text
+from prag_lightning.resources import locate, looked_for
 
 SUFFIXES = (".tsv", ".jsonl", ".parquet")
 """Of corpora; `.gz` may follow."""
@@ -42,7 +43,7 @@ class CorpusReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = locate(path)
         self.bad_rows: list[str] = []
         self.bad_row_count = 0
         self._file: BinaryIO | None = None
@@ -87,7 +88,7 @@ class CorpusReader:
                 passages += 1
                 yield passage
         except (*READ_ERRORS, ValueError) as error:
-            raise _unreadable(error, f"{self.path}, after row {row}" if row else str(self.path)) from error
+            raise _unreadable(error, f"{self.path}, after row {row}" if row else looked_for(self.path)) from error
         if not passages:
             bad = f"; {self.bad_rows[0]}" if self.bad_rows else ""
             raise InputError(

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from prag_lightning.errors import InputError
+from prag_lightning.resources import locate, looked_for
 
 MODEL_IDS = {
     "llama3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
@@ -83,9 +84,9 @@ def find_model(model_name: str, where: str = SETTING) -> ModelSource:
     if model_name in WHEEL_MODELS:
         return _gguf_source(_file_of_wheel(model_name, where), where)
     source = MODEL_IDS.get(model_name, model_name)
-    if not _is_path(source):
+    path = locate(Path(source).expanduser())
+    if not _is_path(str(path)):
         return ModelSource(source)
-    path = Path(source).expanduser()
     if path.name.lower().endswith(GGUF):
         if not path.is_file():
             raise InputError(f"no file {source!r}", where=where, hint=model_hint())
@@ -112,7 +113,9 @@ def _folder_source(folder: Path, where: str) -> ModelSource:
                 hint="Give the model that it was trained on; an adapter can be given as model.base_weight",
             )
         raise InputError(
-            f"no model at {str(folder)!r}: no such folder, or no config.json in it", where=where, hint=model_hint()
+            f"no model at {looked_for(folder)!r}: no such folder, or no config.json in it",
+            where=where,
+            hint=model_hint(),
         )
     pickled = [name for name in names if name.endswith(_PICKLED) and name != "training_args.bin"]
     if pickled:
