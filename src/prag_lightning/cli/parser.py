@@ -73,7 +73,8 @@ class OneLineErrors(ArgumentParser):
 
     def parse_path(self, cfg_path: Any, **options: Any) -> Namespace:
         """Read a configuration file with its inputs where they are found."""
-        return self.parse_string(json.dumps(read_config(Path(str(cfg_path)))), **options)
+        settings: Namespace = self.parse_string(json.dumps(read_config(Path(str(cfg_path)))), **options)
+        return settings
 
     def instantiate(self, *args: Any, **options: Any) -> Any:
         """Make objects of settings.
