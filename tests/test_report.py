@@ -1,5 +1,6 @@
 """`prag report` on result folders that are written here: its table, page and Markdown; costs; statistics."""
 
+import csv
 import json
 import math
 import re
@@ -13,11 +14,9 @@ from hypothesis import strategies as st
 
 from prag_lightning.cli.entry import main
 from prag_lightning.costs import COSTS_FILE, Cost, read_costs, record_cost
-from prag_lightning.errors import InputError
 from prag_lightning.inference.results import write_results
 from prag_lightning.report.published import published_f1
 from prag_lightning.report.statistics import mean_interval, sign_test
-from prag_lightning.report.write import report as write_report
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENT = "tiny/rank=2_alpha=32/toy/lr=0.0003_epoch=1_direct/aug_model=writer"
@@ -243,6 +242,82 @@ def test_the_same_results_give_the_same_page(root):
     assert not list(root.glob("report.*"))
 
 
+def test_a_method_with_other_settings_stands_beside_the_one_without(root):
+    for method, topk in (("icl", 3), ("prag", 3), ("icl_topk=1", 1), ("prag_topk=1", 1)):
+        write(root, method, topk=topk)
+    assert report(root) == 0
+    page = Page(root / "report.html")
+    assert [cells["method"] for cells in page.rows("Scores")] == ["icl", "icl_topk=1", "prag", "prag_topk=1"]
+    pairs = [(cells["A"], cells["B"]) for cells in page.rows("Methods compared")]
+    assert pairs == [
+        *(("prag", "icl"), ("prag_topk=1", "icl_topk=1")),
+        *(("icl_topk=1", "icl"), ("prag_topk=1", "prag")),
+    ]
+
+
+def test_a_method_with_other_settings_stands_with_its_like(root):
+    write(root, "icl", topk=1)
+    write(root, "prag", topk=3)
+    write(root, "icl_topk=3", topk=3)
+    assert report(root) == 0
+    glance = Page(root / "report.html").rows("F1 at a glance")
+    assert [[name for name in ("icl", "icl_topk=3", "prag") if cells[name] != "–"] for cells in glance] == [
+        ["icl"],
+        ["icl_topk=3", "prag"],
+    ]
+
+
+def test_the_numbers_are_there_for_other_programs(root):
+    write(root, "prag", [1, 0, 0.5, 1], experiment=PAPERS)
+    write(root, "icl", [1, 1, 1, 1], split="50% <b>", experiment=PAPERS)
+    assert report(root) == 0
+    with (root / "report.csv").open(encoding="utf-8", newline="") as file:
+        prag, icl = csv.DictReader(file)
+    assert (prag["method"], prag["split"], prag["questions"]) == ("prag", "total", "4")
+    assert (float(prag["em"]), float(prag["f1"]), float(prag["paper_f1"])) == (0.5, 0.625, 0.2205)
+    assert float(prag["f1_low"]) < 0.625 < float(prag["f1_high"])
+    assert (icl["f1_low"], icl["paper_f1"]) == ("", "")
+    rows = json.loads((root / "report.json").read_text(encoding="utf-8"))
+    assert [(row["method"], row["f1"]) for row in rows] == [("prag", 0.625), ("icl", 1.0)]
+    assert rows[0]["settings"]["topk"] == 3
+    latex = (root / "report.tex").read_text(encoding="utf-8")
+    assert re.search(r"prag & total & 4 & 50\.0 \$\\pm\$\d+\.\d & 62\.5 \$\\pm\$\d+\.\d & 22\.1 & ", latex)
+    assert r"icl & 50\% \textless{}b\textgreater{} & 4" in latex
+    body = [line for line in latex.splitlines() if " & " in line]
+    assert {line.count(" & ") + 1 for line in body} == {len(re.search(r"tabular\}\{(\w+)\}", latex)[1])}
+    assert [line for line in latex.splitlines() if line.endswith("rule")] == [
+        *("\\toprule", "\\midrule", "\\midrule", "\\bottomrule")
+    ]
+
+
+def test_questions_that_could_not_be_answered_or_matched_are_counted(root, capsys):
+    write(root, "icl", rows=[row(0, 1, answer=["Washington, D.C."]), row(1, 1, answer=["1,000", "1000"])])
+    folder = write(root, "prag")
+    (folder / "result.txt").write_text((folder / "result.txt").read_text() + "unanswered\t2\n")
+    assert report(root) == 0
+    icl, prag = Page(root / "report.html").rows("Scores")
+    assert (icl["unanswered"], icl["out of reach"]) == ("0", "1")
+    assert (prag["unanswered"], prag["out of reach"]) == ("2", "0")
+    (heading,) = [line for line in capsys.readouterr().out.splitlines() if "EM" in line]
+    assert heading.split()[-4:] == ["unanswered", "out", "of", "reach"]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_narrow_terminal_has_fewer_columns_and_whole_numbers(root, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for method in ("combine-other", "icl_max_new_tokens=64_topk=1"):
+        write(root, method, [1, 0, 0.5, 1] * 75, split="bridge_comparison")
+    assert report(root) == 0
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines() if not line.endswith((".html", ".md", ".csv", ".json", ".tex"))]
+    assert max(map(len, table)) <= columns
+    assert len(re.findall(r"\b50\.0±5\.\d\b", out)) == len(re.findall(r"\b62\.5±4\.\d\b", out)) == 2
+    assert "…" not in out
+    assert ("recall" in out.partition("Too narrow for")[0]) == (columns > 80)
+    names = "".join(line.partition("  ")[0].strip() for line in table)
+    assert "icl_max_new_tokens=64_topk=1" in names.replace("\n", "")
+
+
 def test_recipes_stand_apart(root, capsys):
     write(root, "prag", experiment=EXPERIMENT.replace("rank=2", "rank=8"), rank=8)
     write(root, "prag")
@@ -332,33 +407,49 @@ def damage(name: str, content):
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
     ],
 )
-def test_damaged_results_are_named(root, change, message):
+def test_a_damaged_result_costs_a_line(root, capsys, change, message):
     write(root, "icl")
     folder = write(root, "prag")
     change(folder)
-    with pytest.raises(InputError, match=re.escape(message)) as caught:
-        write_report(root, root)
-    assert str(folder) in str(caught.value)
-    assert not list(root.glob("report.*"))
+    assert report(root) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prag: warning: left out: ")
+    assert message in line
+    assert str(folder) in line
+    page = Page(root / "report.html")
+    assert [cells["method"] for cells in page.rows("Scores")] == ["icl"]
+    assert message in page.text
+    assert "Left out: " in (root / "report.md").read_text(encoding="utf-8")
 
 
-def test_a_damaged_result_is_one_line_and_exit_code_2(root, capsys):
+def test_results_that_are_all_damaged_are_one_line_and_exit_code_2(root, capsys):
     damage("predict.json", [])(write(root, "prag"))
     assert report(root) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("prag: error: the file holds no answers")
     assert line.endswith("move this folder away.")
+    assert not list(root.glob("report.*"))
 
 
 def test_no_results_and_misplaced_ones_are_mistakes(root, capsys):
     assert report(root) == 2
+    assert "no such folder" in capsys.readouterr().err
+    root.mkdir()
+    assert report(root) == 2
     assert "there are no results" in capsys.readouterr().err
     folder = write(root, "prag")
-    (root / "stray").mkdir()
-    for path in folder.iterdir():
-        (root / "stray" / path.name).write_bytes(path.read_bytes())
+    folder.rename(root / "stray")
     assert report(root) == 2
     assert str(root / "stray") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("up", [0, 1, 2])
+def test_a_part_of_the_results_is_reported_as_such(root, up):
+    part = [folder := write(root, "prag", experiment=PAPERS), *folder.parents][up]
+    assert report(part) == 0
+    page = Page(part / "report.html")
+    (cells,) = page.rows("Scores")
+    assert (cells["method"], cells["split"], cells["paper F1"]) == ("prag", "total", "22.1")
 
 
 def test_a_target_that_cannot_be_written_is_named_and_the_table_is_printed(root, capsys):

@@ -21,7 +21,7 @@ def main() -> None:
     """Write the picture; the fonts that rich would load from elsewhere are left out."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     console.print("[bold green]$[/] make demo", highlight=False)
-    for experiment in gather(RESULTS):
+    for experiment in gather(RESULTS).experiments:
         widths = {result.directory: half_widths(result) for result in experiment.results}
         scores = {result.directory: result.summary for result in experiment.results}
         print_results(scores, widths, console=console)

@@ -5,32 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import visible, write_json, write_text
+from prag_lightning.inference.console import print_table
+from prag_lightning.inference.identity import CONFIG_FILE, method_settings
 from prag_lightning.records import Json
 
-RESULT_FILE = "result.txt"
+RESULT_FILE, PREDICTIONS, UNSCORED = "result.txt", "predict.json", "answers.json"
 MISSING = "–"
 """Stands where there is no number."""
-_PERCENTAGES = ("em", "f1", "prec", "recall", "presence")
+COUNTS = {"unanswered": "unanswered", "out_of_reach": "out of reach"}
+"""Of questions, by name in `result.txt`, what a table calls them; one has the column only where there are some."""
+_PERCENTAGES = {"em": "EM", "f1": "F1", "prec": "prec", "recall": "recall", "presence": "present"}
+_LEFT_OUT_FIRST = ("prec", "recall", "present", "s/question")
 _PREDICTION_KEYS = ("test_id", "question", "answer", "text", "eval_predict", "em", "f1", "prec", "recall")
 _METHOD_ORDER = ("vanilla", "icl", "prag", "prag-other", "combine", "combine-other")
 
 
 def write_results(
-    directory: Path, config: Mapping[str, Json], rows: Sequence[Mapping[str, Json]], scores: Mapping[str, float] | None
+    directory: Path, config: Mapping[str, Json], rows: Sequence[Mapping[str, Json]], scores: Mapping[str, float]
 ) -> None:
-    """Write `config.json`, `predict.json` and, where there are scores, `result.txt`: a name, a tab and a value a
-    line."""
-    write_json(directory / "config.json", config)
-    write_json(directory / "predict.json", [{key: row[key] for key in _PREDICTION_KEYS if key in row} for row in rows])
-    if scores is not None:
-        write_text(directory / RESULT_FILE, "".join(f"{name}\t{value:.6g}\n" for name, value in scores.items()))
+    """Write `config.json`, `predict.json`, and `result.txt`: a name, a tab and a value a line.
+
+    The latter goes first and comes last, so that there never are scores beside other answers than theirs.
+    """
+    (directory / RESULT_FILE).unlink(missing_ok=True)
+    write_json(directory / CONFIG_FILE, config)
+    write_json(directory / PREDICTIONS, _predictions(rows))
+    write_text(directory / RESULT_FILE, "".join(f"{name}\t{value:.6g}\n" for name, value in scores.items()))
+
+
+def write_predictions(directory: Path, config: Mapping[str, Json], rows: Sequence[Mapping[str, Json]]) -> Path:
+    """Write answers that have no scores; where `prag test` has left some with scores, beside them.
+
+    Returns:
+        The file: `predict.json`, or else `answers.json`.
+    """
+    path = directory / (UNSCORED if (directory / RESULT_FILE).exists() else PREDICTIONS)
+    if path.name == PREDICTIONS:
+        write_json(directory / CONFIG_FILE, config)
+    write_json(path, _predictions(rows))
+    return path
+
+
+def _predictions(rows: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+    return [{key: row[key] for key in _PREDICTION_KEYS if key in row} for row in rows]
 
 
 def read_scores(directory: Path) -> dict[str, float]:
@@ -58,14 +80,17 @@ def read_scores(directory: Path) -> dict[str, float]:
 
 
 def find_results(output_root: Path) -> list[Path]:
-    """Directories of results below `output_root`, but for hidden ones.
+    """Directories of results below `output_root`, but for hidden ones; itself one of them if it holds one.
 
     Raises:
         InputError: if there are none.
     """
     found = [path.parent for path in visible(output_root, f"**/{RESULT_FILE}")]
     if not found:
-        raise InputError("there are no results", where=str(output_root), hint="Run 'prag test' first")
+        what = "there are no results" if output_root.is_dir() else "there is no such folder"
+        raise InputError(
+            what, where=str(output_root), hint="Run 'prag test' first, or give the folder that it wrote to"
+        )
     return found
 
 
@@ -83,41 +108,35 @@ def print_results(
         title: Stands above the table.
         console: Takes it, in place of the standard output.
     """
-    rows = sorted(
-        results.items(), key=lambda row: (row[0].parent.parent, row[0].name, method_order(row[0].parent.name))
-    )
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for heading in ("method", "split"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("n", "EM", "F1", "prec", "recall", "present", "s/question"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    previous = None
-    for directory, scores in rows:
-        group = (directory.parent.parent, directory.name)
-        if previous not in (None, group):
-            table.add_section()
-        previous = group
-        own_widths = (half_widths or {}).get(directory, {})
-        percentages = [_percent(scores.get(name), own_widths.get(name)) for name in _PERCENTAGES]
-        cells = [_number(scores.get("questions"), ".0f"), *percentages]
-        table.add_row(
-            escape(directory.parent.name),
-            escape(directory.name),
-            *cells,
-            _number(scores.get("seconds_per_question"), ".3f"),
-        )
-    if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 120
-    if title:
-        console.print(title, markup=False, highlight=False, soft_wrap=True)
-    console.print(table)
+    directories = sorted(results, key=_order)
+    names = {"method": [path.parent.name for path in directories], "split": [path.name for path in directories]}
+    columns = _columns([(results[path], (half_widths or {}).get(path, {})) for path in directories])
+    groups = [(path.parent.parent, path.name) for path in directories]
+    print_table(names, columns, groups, _LEFT_OUT_FIRST, title, console)
 
 
-def method_order(method: str) -> tuple[int, str]:
-    """Sorts methods as a person expects them: without passages first, both ways last."""
-    return (_METHOD_ORDER.index(method) if method in _METHOD_ORDER else len(_METHOD_ORDER), method)
+def _order(directory: Path) -> tuple[Path, bool, str, tuple[int, str]]:
+    method, split = directory.parent, directory.name
+    return (method.parent, split != TOTAL, split, method_order(method.name))
+
+
+def _columns(rows: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, list[str]]:
+    """The columns of numbers by heading, of scores and their half widths a row."""
+    columns = {"n": [_number(scores.get("questions"), ".0f") for scores, _ in rows]}
+    for name, heading in _PERCENTAGES.items():
+        columns[heading] = [_percent(scores.get(name), widths.get(name)) for scores, widths in rows]
+    columns["s/question"] = [_number(scores.get("seconds_per_question"), ".3f") for scores, _ in rows]
+    for name, heading in COUNTS.items():
+        if any(scores.get(name) for scores, _ in rows):
+            columns[heading] = [_number(scores.get(name, 0), ".0f") for scores, _ in rows]
+    return columns
+
+
+def method_order(name: str) -> tuple[int, str]:
+    """Sorts methods, as their folders are called, as a person expects them: without passages first, both ways last; one
+    with other settings after its like."""
+    method, _ = method_settings(name)
+    return (_METHOD_ORDER.index(method) if method in _METHOD_ORDER else len(_METHOD_ORDER), name)
 
 
 def _percent(value: float | None, half_width: float | None) -> str:

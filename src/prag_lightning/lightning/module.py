@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from prag_lightning.errors import PragError
 from prag_lightning.inference.answerer import Answerer, Row
-from prag_lightning.inference.results import print_results, write_results
+from prag_lightning.inference.results import print_results, write_predictions, write_results
 from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
 from prag_lightning.journal import Journal
@@ -214,10 +214,11 @@ class PragModule(LightningModule):
 
     def on_predict_epoch_end(self) -> None:
         """Gather the answers of all processes and write them."""
+        self.written = []
         for answers in self.answers.values():
             rows = self._gathered_rows(answers)
             if self.trainer.is_global_zero and rows:
-                write_results(answers.directory, self.pipeline.as_dict(), rows, None)
+                self.written.append(write_predictions(answers.directory, self.pipeline.as_dict(), rows))
 
     def on_predict_end(self) -> None:
         """Say where the answers are.
@@ -225,8 +226,8 @@ class PragModule(LightningModule):
         Raises:
             PragError: naming the questions that could not be answered.
         """
-        for answers in self.answers.values():
-            self.print(f"Answers are in {answers.directory / 'predict.json'}")
+        for path in self.written:
+            print(f"Answers are in {path}")
         self._name_unanswered()
 
     def _name_unanswered(self) -> None:

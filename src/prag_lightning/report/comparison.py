@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prag_lightning.inference.identity import method_settings
 from prag_lightning.report.gather import Experiment, Reply, Result
 from prag_lightning.report.statistics import Interval, mean_interval, sign_test
 
@@ -70,31 +71,34 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     return made
 
 
-def _pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """The usual pairs, and every variant of a method beside the method itself."""
-    variants = [
-        (method, method.partition("-")[0])
-        for method in methods
-        if "-" in method and (method.partition("-")[0], method) not in _PAIRS
-    ]
-    return [pair for pair in (*_PAIRS, *variants) if set(pair) <= set(methods)]
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The usual pairs, every variant of a method beside the method itself, and a method with other settings beside the
+    one without; never two that differ in more than that."""
+    plain = {name: method_settings(name)[0] for name in names}
+    pairs = []
+    for end in dict.fromkeys(name.removeprefix(method) for name, method in plain.items()):
+        methods = [method for name, method in plain.items() if name == method + end]
+        variants = [(method, method.partition("-")[0]) for method in methods if "-" in method]
+        usual = [*_PAIRS, *(pair[::-1] if pair[::-1] in _PAIRS else pair for pair in variants)]
+        pairs += [(a + end, b + end) for a, b in dict.fromkeys(usual) if a in methods and b in methods]
+    return pairs + [(name, method) for name, method in plain.items() if name != method and method in names]
 
 
-def compare(first: Result, second: Result) -> Comparison:
-    """Compare two results on the questions of the same number and the same text."""
-    other = {reply.test_id: reply for reply in second.replies}
-    pairs = [
-        (reply, other[reply.test_id])
-        for reply in first.replies
-        if reply.test_id in other and other[reply.test_id].question == reply.question
-    ]
+def compare(first: Result, second: Result, names: tuple[str, str] | None = None) -> Comparison:
+    """Compare two results on the questions of the same number and the same text.
+
+    Args:
+        first: The one that a positive difference is in favour of.
+        second: The other.
+        names: What to call them; unset means by their methods.
+    """
+    pairs = shared_replies(first, second)
     right = [(ours.scores["em"] == 1, theirs.scores["em"] == 1) for ours, theirs in pairs]
     only_first, only_second = right.count((True, False)), right.count((False, True))
     numbers = {reply.test_id for result in (first, second) for reply in result.replies}
     return Comparison(
         first.split,
-        first.method,
-        second.method,
+        *(names or (first.method, second.method)),
         right.count((True, True)),
         only_first,
         only_second,
@@ -105,6 +109,16 @@ def compare(first: Result, second: Result) -> Comparison:
         _most_different(pairs, 1),
         _most_different(pairs, -1),
     )
+
+
+def shared_replies(first: Result, second: Result) -> list[tuple[Reply, Reply]]:
+    """What two results answer to the questions that both were asked."""
+    other = {reply.test_id: reply for reply in second.replies}
+    return [
+        (reply, other[reply.test_id])
+        for reply in first.replies
+        if reply.test_id in other and other[reply.test_id].question == reply.question
+    ]
 
 
 def _difference(pairs: Sequence[tuple[Reply, Reply]], score: str) -> tuple[float, Interval | None]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json
-from prag_lightning.inference.results import RESULT_FILE, find_results, method_order, read_scores
+from prag_lightning.inference.identity import CONFIG_FILE, IDENTITY, method_settings
+from prag_lightning.inference.results import PREDICTIONS, RESULT_FILE, find_results, method_order, read_scores
 from prag_lightning.llm.names import short_name
+from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.records import Json, answers_from_json
 
 HINT = "Run 'prag test' again, or move this folder away"
@@ -52,11 +56,14 @@ class Result:
 
     Args:
         directory: Where its files are.
-        method: The folder's name: an inference method, with its merge and control.
+        method: The folder's name: an inference method, with its merge and control, and the settings that tell it from
+            results of the same method.
         split: Of the data set.
         replies: In order of `test_id`.
         settings: Those of model and data, by name.
         summary: What `result.txt` says.
+        identity: What decided the answers and scores, if the result says so.
+        made_by: What made it, if the result says so.
     """
 
     directory: Path
@@ -65,6 +72,8 @@ class Result:
     replies: tuple[Reply, ...]
     settings: Mapping[str, Json]
     summary: Mapping[str, float]
+    identity: Mapping[str, Json] = field(default_factory=dict)
+    made_by: Mapping[str, Json] = field(default_factory=dict)
 
     def values(self, score: str) -> list[float]:
         """A score of each question."""
@@ -74,14 +83,33 @@ class Result:
         """A score's mean over the questions."""
         return sum(self.values(score)) / len(self.replies)
 
+    def count(self, name: str) -> int:
+        """How many questions, as `result.txt` says: `unanswered`, or `out_of_reach`, whose gold answer the extraction
+        cuts; the latter is counted where it says nothing."""
+        if name in self.summary or name != "out_of_reach":
+            return int(self.summary.get(name, 0))
+        extraction: Extraction = self.settings.get("answer_extraction", "paper")
+        if extraction not in get_args(Extraction):
+            return 0
+        return sum(is_out_of_reach(reply.answers, extraction) for reply in self.replies)
+
     @property
-    def deciding_settings(self) -> dict[str, Json]:
-        """The settings that decide its answers, of those that are known."""
-        kind = self.method.partition("-")[0]
+    def named(self) -> dict[str, str]:
+        """The settings that its folder is named by."""
+        return method_settings(self.method)[1]
+
+    def deciding_settings(self, *, named: bool = False) -> dict[str, Json]:
+        """The settings that decide its answers, of those that are known.
+
+        Args:
+            named: Also those that its folder is named by.
+        """
+        kind = method_settings(self.method)[0].partition("-")[0]
         names = [*_OF_EVERY_METHOD]
         names += [] if kind == "vanilla" else _OF_PASSAGES
         names += [] if kind in ("vanilla", "icl") else _OF_ADAPTERS
-        return {name: self.settings[name] for name in names if name in self.settings}
+        known = {**{name: self.settings[name] for name in names if name in self.settings}, **self.identity}
+        return known if named else {name: value for name, value in known.items() if name not in self.named}
 
 
 @dataclass(frozen=True)
@@ -123,7 +151,7 @@ class Experiment:
         """What is known of its settings: each from a method that it matters to."""
         known: dict[str, Json] = {}
         for result in self.results:
-            known = {**result.settings, **known, **result.deciding_settings}
+            known = {**result.settings, **known, **result.deciding_settings()}
         return known
 
     def of_split(self, split: str) -> list[Result]:
@@ -131,21 +159,48 @@ class Experiment:
         return [result for result in self.results if result.split == split]
 
 
-def gather(output_root: Path) -> list[Experiment]:
-    """All results below a folder; those of different recipes are never in one experiment.
+@dataclass(frozen=True)
+class Results:
+    """What is found below a folder.
+
+    Args:
+        experiments: The results; those of different recipes are never in one experiment.
+        refused: The results that cannot be reported, a sentence each.
+    """
+
+    experiments: Sequence[Experiment]
+    refused: Sequence[str]
+
+
+def gather(output_root: Path) -> Results:
+    """All results below a folder.
 
     Raises:
-        InputError: if there are none, or naming the file that is missing or damaged.
+        InputError: if there are none that can be reported.
     """
     by_path: dict[str, list[Result]] = {}
+    errors = []
     for directory in find_results(output_root):
-        parts = directory.relative_to(output_root).parts
-        if len(parts) < 3:
-            raise InputError(
-                "a result is not where results are written", where=str(directory), hint="Move this folder away"
-            )
-        by_path.setdefault("/".join(parts[:-2]), []).append(read_result(directory))
-    return [experiment for path, results in sorted(by_path.items()) for experiment in _experiments(path, results)]
+        try:
+            by_path.setdefault(_experiment_path(directory, output_root), []).append(read_result(directory))
+        except InputError as error:
+            errors.append(error)
+    experiments = [e for path, results in sorted(by_path.items()) if results for e in _experiments(path, results)]
+    if not experiments:
+        raise errors[0]
+    return Results(experiments, [str(error) for error in errors])
+
+
+def _experiment_path(directory: Path, root: Path) -> str:
+    """The folder of a result's experiment, relative to the root; of one that is given by itself, as the layout has
+    it."""
+    parts = directory.relative_to(root).parts
+    if len(parts) >= 3:
+        return "/".join(parts[:-2])
+    parts = directory.resolve().parts
+    if len(parts) >= 7 and parts[-3].startswith("aug_model="):
+        return "/".join(parts[-7:-2])
+    raise InputError("a result is not where results are written", where=str(directory), hint="Move this folder away")
 
 
 def labels(experiments: Sequence[Experiment]) -> list[str]:
@@ -169,13 +224,15 @@ def read_result(directory: Path) -> Result:
     Raises:
         InputError: naming the file that is missing or damaged, or does not belong to the others.
     """
-    config = read_json(directory / "config.json", HINT)
+    config = read_json(directory / CONFIG_FILE, HINT)
     if not isinstance(config, Mapping):
-        raise InputError("the file holds no settings", where=str(directory / "config.json"), hint=HINT)
+        raise InputError("the file holds no settings", where=str(directory / CONFIG_FILE), hint=HINT)
     parts = [config, *(part for name in ("model", "data") if isinstance(part := config.get(name), Mapping))]
     settings = {str(name): value for part in parts for name, value in part.items()}
-    replies = _read_replies(directory / "predict.json")
-    result = Result(directory, directory.parent.name, directory.name, replies, settings, read_scores(directory))
+    replies = _read_replies(directory / PREDICTIONS)
+    directory = directory.resolve() if len(directory.parts) < 2 else directory
+    about = [value if isinstance(value := config.get(name), Mapping) else {} for name in (IDENTITY, "made_by")]
+    result = Result(directory, directory.parent.name, directory.name, replies, settings, read_scores(directory), *about)
     for score in ("em", "f1"):
         said, mean = result.summary.get(score), result.mean(score)
         if said is None or not abs(said - mean) < _TOLERANCE:
@@ -212,34 +269,47 @@ def _reply(row: Json, where: str) -> Reply:
         raise InputError("'question' or 'text' is not a text", where=where, hint=HINT)
     scores = {}
     for name in SCORES:
-        value = row.get(name)
+        value = _number(row.get(name))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise InputError(f"{name!r} is not a number from 0 to 1 but {value!r}", where=where, hint=HINT)
         scores[name] = float(value)
     return Reply(test_id, question, answers_from_json(row.get("answer"), where), text, scores)
 
 
+def _number(value: Json) -> Json:
+    """A number, also where it is written as a text, as other code leaves scores."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def _experiments(path: str, results: Iterable[Result]) -> list[Experiment]:
-    """The results of one folder, apart where settings that matter to both of two results differ."""
+    """The results of one folder, apart where settings that matter to both of two results differ, and are in no folder's
+    name."""
     groups: list[list[Result]] = []
-    for result in sorted(
-        results, key=lambda result: (result.split != TOTAL, result.split, method_order(result.method))
-    ):
-        fitting = (group for group in groups if all(_agree(result, other) for other in group))
-        group = next(fitting, None)
+    for result in sorted(results, key=lambda result: (len(result.named), _order(result))):
+        fitting = [group for group in groups if all(_agree(result, other) for other in group)]
+        alike = [group for group in fitting if all(_agree(result, other, named=True) for other in group)]
+        group = next(iter(alike or fitting), None)
         if group is None:
             groups.append([result])
         else:
             group.append(result)
-    known = [[r.deciding_settings for r in group] for group in groups]
+    groups = sorted((sorted(group, key=_order) for group in groups), key=lambda group: _order(group[0]))
+    known = [[r.deciding_settings() for r in group] for group in groups]
     return [
         Experiment(path, *_model_and_dataset(path, group[0]), tuple(group), _apart(settings, known))
         for group, settings in zip(groups, known, strict=True)
     ]
 
 
-def _agree(one: Result, other: Result) -> bool:
-    ours, theirs = one.deciding_settings, other.deciding_settings
+def _order(result: Result) -> tuple[bool, str, tuple[int, str]]:
+    return (result.split != TOTAL, result.split, method_order(result.method))
+
+
+def _agree(one: Result, other: Result, *, named: bool = False) -> bool:
+    ours, theirs = one.deciding_settings(named=named), other.deciding_settings(named=named)
     return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
 
@@ -248,10 +318,15 @@ def _apart(own: Sequence[Mapping[str, Json]], groups: Sequence[Sequence[Mapping[
     merged = {name: value for settings in own for name, value in settings.items()}
     others = [settings for group in groups if group is not own for settings in group]
     return {
-        name: value
+        name: shown_setting(value)
         for name, value in merged.items()
         if any(name in settings and settings[name] != value for settings in others)
     }
+
+
+def shown_setting(value: Json) -> Json:
+    """A setting's value as a person is shown it: hashes cut short."""
+    return value[:8] if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) else value
 
 
 def _model_and_dataset(path: str, result: Result) -> tuple[str, str]:

@@ -12,10 +12,45 @@ from prag_lightning.report.comparison import Comparison, comparisons
 from prag_lightning.report.gather import Experiment, Reply, labels
 from prag_lightning.report.plots import comparison_plot, f1_plot
 from prag_lightning.report.published import PAPER, has_published, recipe_differences
+from prag_lightning.report.runs import Runs
 from prag_lightning.report.spending import spending
 from prag_lightning.report.statistics import RESAMPLES
 
 NO_PAPER = "The paper has no numbers for this model and data set."
+
+
+@dataclass(frozen=True)
+class RunsSection:
+    """What is said of two runs.
+
+    Args:
+        runs: The two.
+        notes: Sentences that stand below the heading.
+        tables: Of comparisons, one an experiment.
+        comparisons: With their wins and losses.
+    """
+
+    runs: Runs
+    notes: Sequence[str]
+    tables: Sequence[tables.Table]
+    comparisons: Sequence[Comparison]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the report says.
+
+    Args:
+        root: The folder of the results.
+        sections: What is said of each experiment.
+        refused: Of results that are left out, a sentence each.
+        runs: What is said of a comparison with another run, if there is one.
+    """
+
+    root: str
+    sections: Sequence[Section]
+    refused: Sequence[str] = ()
+    runs: RunsSection | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +85,21 @@ def sections(experiments: Sequence[Experiment]) -> list[Section]:
     return [_section(*labelled) for labelled in zip(labels(experiments), experiments, strict=True)]
 
 
+def runs_section(runs: Runs) -> RunsSection:
+    """What the report says of two runs."""
+    compared = runs.comparisons()
+    notes = [f"A is {runs.first}, B is {runs.second}.", *_unshared(compared), *runs.notes()]
+    return RunsSection(runs, notes, runs_tables(runs), compared)
+
+
+def runs_tables(runs: Runs) -> list[tables.Table]:
+    """The tables of two runs, one an experiment."""
+    by_experiment: dict[str, list[tuple[str, Comparison]]] = {}
+    for pair, comparison in zip(runs.pairs, runs.comparisons(), strict=True):
+        by_experiment.setdefault(pair.experiment, []).append((pair.method, comparison))
+    return [tables.runs_compared(*experiment) for experiment in by_experiment.items()]
+
+
 def _section(label: str, experiment: Experiment) -> Section:
     compared = comparisons(experiment)
     by_split = {split: [c for c in compared if c.split == split] for split in experiment.splits}
@@ -75,27 +125,31 @@ def _notes(experiment: Experiment, compared: Sequence[Comparison]) -> list[str]:
         notes.append(NO_PAPER)
     elif differences := recipe_differences(experiment.model, experiment.dataset, experiment.settings):
         notes.append(f"The paper's numbers are of another recipe; here: {'; '.join(differences)}.")
-    for c in compared:
-        if c.unshared:
-            notes.append(
-                f"{c.split}: {c.first} and {c.second} were compared on {c.shared} questions; "
-                f"{c.unshared} were not asked of both with the same text."
-            )
-    return notes
+    return notes + _unshared(compared)
 
 
-def html(root: str, parts: Sequence[Section]) -> str:
+def _unshared(compared: Sequence[Comparison]) -> list[str]:
+    return [
+        f"{c.split}: {c.first} and {c.second} were compared on {c.shared} questions; "
+        f"{c.unshared} were not asked of both with the same text."
+        for c in compared
+        if c.unshared
+    ]
+
+
+def html(page: Page) -> str:
     """The page: one file that refers to no other."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    glance = tables.glance([part.experiment for part in parts])
-    shown = [glance, *(table for part in parts for table in (part.scores, part.compared, part.costs))]
+    glance = tables.glance([part.experiment for part in page.sections])
+    shown = [glance, *(table for part in page.sections for table in (part.scores, part.compared, part.costs))]
+    shown += page.runs.tables if page.runs is not None else []
     used = {heading for table in shown if table.groups for heading in table.headings}
     return template.render(
-        root=root,
-        sections=parts,
+        page=page,
+        sections=page.sections,
         glance=glance,
         meanings={name: text for name, text in tables.MEANINGS.items() if name in used},
         all_meanings=tables.MEANINGS,
@@ -104,16 +158,23 @@ def html(root: str, parts: Sequence[Section]) -> str:
     )
 
 
-def markdown(root: str, parts: Sequence[Section]) -> str:
+def markdown(page: Page) -> str:
     """The same without figures, for a repository or an issue."""
     lines = [
         "# Results",
         "",
-        f"Of `{_code(root)}`. Intervals are of 95 %, from {RESAMPLES} draws of the questions.",
+        f"Of `{_code(page.root)}`. Intervals are of 95 %, from {RESAMPLES} draws of the questions.",
         "",
     ]
-    lines += _table(tables.glance([part.experiment for part in parts]))
-    for part in parts:
+    lines += [line for sentence in page.refused for line in (f"Left out: {_text(sentence)}", "")]
+    lines += _table(tables.glance([part.experiment for part in page.sections]))
+    if page.runs is not None:
+        lines += ["## Two runs compared", "", *(line for note in page.runs.notes for line in (_text(note), ""))]
+        for table in page.runs.tables:
+            lines += [f"### {_text(table.caption)}", "", *_table(table)]
+        for c in page.runs.comparisons:
+            lines += _examples(c)
+    for part in page.sections:
         lines += [f"## {_text(part.label)}", "", f"`{_code(part.experiment.path)}`", ""]
         lines += [line for note in part.notes for line in (_text(note), "")]
         for table in (part.scores, part.compared, part.costs):

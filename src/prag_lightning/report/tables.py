@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from prag_lightning.inference.results import MISSING, method_order
+from prag_lightning.inference.results import COUNTS, MISSING, method_order
 from prag_lightning.report.comparison import Comparison
 from prag_lightning.report.gather import Experiment, Result, labels
 from prag_lightning.report.published import has_published, published_f1
@@ -16,7 +16,8 @@ from prag_lightning.report.statistics import Interval, mean_interval
 MEANINGS = {
     "method": "How the passages reach the model: vanilla, not at all; icl, in the prompt (standard RAG); prag, as "
     "adapters in its weights; combine, both. -other is a control with another question's adapters; another ending "
-    "names how several adapters were merged.",
+    "names how several adapters were merged. What follows a “_” are settings that the "
+    "same method's result without it has otherwise.",
     "split": "The part of the data set; total is all of it.",
     "n": "Questions that were answered.",
     "EM": "Exact match: the share of answers that equal a gold answer but for case, punctuation and articles.",
@@ -27,8 +28,12 @@ MEANINGS = {
     "recall": "Share of the gold answer's words that stand in the answer.",
     "present": "Share of replies in which a gold answer stands anywhere, as whole words.",
     "s/question": "Seconds a question, adapters loaded and merged, in batches as configured.",
-    "A": "The method that a positive difference favours.",
-    "B": "The method that it is compared with, on the same questions.",
+    "unanswered": "Questions that could not be answered, such as those that the model cannot read whole; no mean "
+    "has them.",
+    "out of reach": "Questions whose gold answer the extraction would cut even if it were given word for word, so that "
+    "no reply counts as exact.",
+    "A": "The method, or run, that a positive difference favours.",
+    "B": "The one that it is compared with, on the same questions.",
     "shared": "Questions that both answered; others are left out of the comparison.",
     "both right": "Questions that A and B answer exactly.",
     "only A": "Questions that A answers exactly and B does not.",
@@ -98,6 +103,8 @@ def scores(experiment: Experiment) -> Table:
     headings = ["method", "split", "n", "EM", "F1", "prec", "recall", "present", "s/question"]
     if published:
         headings[5:5] = ["paper F1", "difference"]
+    counts = {name: heading for name, heading in COUNTS.items() if any(r.count(name) for r in experiment.results)}
+    headings += counts.values()
     groups = []
     for split in experiment.splits:
         rows = []
@@ -108,21 +115,41 @@ def scores(experiment: Experiment) -> Table:
             row += [Cell(_percent(result.mean("prec"))), Cell(_percent(result.mean("recall")))]
             row.append(Cell(_percent(result.summary.get("presence"))))
             row.append(Cell(_number(result.summary.get("seconds_per_question"), ".3f")))
+            row += [Cell(str(result.count(name))) for name in counts]
             rows.append(row)
         groups.append(rows)
     return Table("Scores, in per cent, with 95 % intervals", headings, groups)
 
 
+_COMPARED = ("shared", "both right", "only A", "only B", "neither", "EM, A − B", "F1, A − B", "p")
+
+
 def compared(comparisons: Sequence[Comparison]) -> Table:
     """Pairs of methods on the questions that both answered."""
-    headings = ["A", "B", "split", "shared", "both right", "only A", "only B", "neither", "EM, A − B", "F1, A − B", "p"]
     groups: dict[str, list[list[Cell]]] = {}
     for c in comparisons:
-        counts = (c.shared, c.both, c.only_first, c.only_second, c.neither)
-        row = [Cell(c.first), Cell(c.second), Cell(c.split), *(Cell(str(count)) for count in counts)]
-        row += [_difference(*c.differences[score]) for score in ("em", "f1")]
-        groups.setdefault(c.split, []).append([*row, Cell("<0.001" if c.p_value < 0.001 else f"{c.p_value:.3f}")])
+        groups.setdefault(c.split, []).append([Cell(c.first), Cell(c.second), Cell(c.split), *_compared(c)])
+    headings = ["A", "B", "split", *_COMPARED]
     return Table("Methods compared, question by question", headings, list(groups.values()))
+
+
+def runs_compared(experiment: str, comparisons: Sequence[tuple[str, Comparison]]) -> Table:
+    """Results of two runs on the questions that both answered, each with its method, all of one experiment."""
+    groups: dict[str, list[list[Cell]]] = {}
+    for method, c in comparisons:
+        groups.setdefault(c.split, []).append([Cell(method), Cell(c.split), *_compared(c)])
+    caption = f"A and B, question by question: {experiment}"
+    return Table(caption, ["method", "split", *_COMPARED], list(groups.values()))
+
+
+def _compared(c: Comparison) -> list[Cell]:
+    counts = (c.shared, c.both, c.only_first, c.only_second, c.neither)
+    differences = [_difference(*c.differences[score]) for score in ("em", "f1")]
+    return [
+        *(Cell(str(count)) for count in counts),
+        *differences,
+        Cell("<0.001" if c.p_value < 0.001 else f"{c.p_value:.3f}"),
+    ]
 
 
 def costs(rows: Sequence[Spending]) -> Table:

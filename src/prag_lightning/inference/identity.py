@@ -1,0 +1,148 @@
+"""What decides a result, and the folder that it has to itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from prag_lightning.errors import InputError
+from prag_lightning.files import path_in_errors, read_json, visible, write_json
+from prag_lightning.inference.methods import uses_adapters
+from prag_lightning.records import Json
+
+IDENTITY = "identity"
+"""The key of `config.json` that has it."""
+CONFIG_FILE = "config.json"
+_IN_PATH = frozenset(
+    {
+        *("dataset", "augment_model", "with_cot", "inference_method", "merge", "adapters_from"),
+        *("lora_rank", "lora_alpha", "learning_rate", "num_train_epochs", "base_weight"),
+        *("objective", "include_text", "locality", "distill_samples"),
+    }
+)
+"""Settings that folders above a result name."""
+_OF_NO_ANSWER = frozenset(
+    {
+        *("offline_root", "warmup_root", "output_root", "augment_root", "trust_remote_code", "group_tokens"),
+        *("data_path", "data_type", "sample", "require_answers", "per_device_eval_batch_size", "augment", "chat"),
+    }
+)
+"""Settings that say where things are, how fast they are done, which questions are asked, or how passages were
+augmented."""
+_BY_CONTENT = frozenset({"model_name", "prompts", "corpus", "retriever"})
+"""Settings in whose place the identity has what they name."""
+_OF_PASSAGES = frozenset({"topk", "retrieve_at_test"})
+_OF_ADAPTERS = frozenset({"per_device_train_batch_size", "block_size", "adapter_format", "target_modules"})
+_HASHED = frozenset({"model", "prompts", "retriever"})
+_HASH_LENGTH = 8
+_LONGEST_SUFFIX = 120
+_SUFFIX = re.compile(r"_([a-z]+(?:_[a-z]+)*)=([^_=]*)")
+
+
+def result_identity(method: str, settings: Mapping[str, Json], content: Mapping[str, Json]) -> dict[str, Json]:
+    """All that decides the answers of a result and their scores, beyond what its path says.
+
+    Args:
+        method: The inference method.
+        settings: Of model and data, by name; `None` only where that is what decides. A setting that is unknown here
+            decides.
+        content: What stands for the model, the prompts and whatever else no setting's value tells: hashes, mostly.
+    """
+    indifferent = _IN_PATH | _OF_NO_ANSWER | _BY_CONTENT
+    indifferent |= frozenset() if uses_adapters(method) else _OF_ADAPTERS
+    indifferent |= _OF_PASSAGES if method == "vanilla" else frozenset()
+    chosen = {name: value for name, value in settings.items() if name not in indifferent}
+    return dict(sorted({**chosen, **content}.items()))
+
+
+def content_hash(value: Json) -> str:
+    """Hex SHA-256 of a JSON value, for an identity."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def claim_folder(folder: Path, config: Mapping[str, Json], splits: Sequence[str]) -> Path:
+    """The folder of a method's results that none of another identity shares; its splits get their `config.json` now, so
+    that nobody else takes it.
+
+    The published folder is for the first identity that asks. Any other has a folder beside it, named by the settings
+    that differ from the first's, such as `icl_topk=1`. Whoever has one keeps it.
+
+    Args:
+        folder: The published one, `…/{method}`.
+        config: For `config.json`, with an identity.
+        splits: Of the data set.
+    """
+    with path_in_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / ".results.lock"):
+        chosen = _own_folder(folder, config[IDENTITY])
+        for split in splits:
+            if _config(chosen / split) is None:
+                write_json(chosen / split / CONFIG_FILE, config)
+    return chosen
+
+
+def _own_folder(folder: Path, identity: Mapping[str, Json]) -> Path:
+    beside = visible(folder.parent, f"{folder.name}_*")
+    for path in (folder, *beside):
+        if (held := _identities(path)) and all(other == identity for other in held):
+            return path
+    first = _identities(folder)
+    if not first:
+        return folder
+    named = folder.with_name(folder.name + _difference(identity, first))
+    return named if not _identities(named) else folder.with_name(folder.name + _hashed(identity))
+
+
+def _identities(folder: Path) -> list[Json]:
+    """Those of the results in a method's folder; `None` for one that does not say, which no other equals."""
+    configs = [_config(path) for path in visible(folder, "*")]
+    return [config.get(IDENTITY) for config in configs if config is not None]
+
+
+def _config(directory: Path) -> Mapping[str, Json] | None:
+    """The settings of a result; of one that says nothing, which is no result, `None`."""
+    path = directory / CONFIG_FILE
+    try:
+        config = read_json(path, "") if path.exists() else None
+    except InputError:
+        return None
+    return config if isinstance(config, Mapping) else None
+
+
+def _difference(identity: Mapping[str, Json], others: Sequence[Json]) -> str:
+    """The settings in which an identity differs from others, as the end of a folder's name."""
+    if not all(isinstance(other, Mapping) for other in others):
+        return _hashed(identity)
+    names = [name for name, value in identity.items() if any(other.get(name) != value for other in others)]
+    readable = [name for name in names if name not in _HASHED] or names
+    suffix = "".join(f"_{name}={_value(identity[name])}" for name in readable)
+    return suffix if suffix and len(suffix) <= _LONGEST_SUFFIX else _hashed(identity)
+
+
+def _hashed(identity: Mapping[str, Json]) -> str:
+    return f"_settings={content_hash(identity)[:_HASH_LENGTH]}"
+
+
+def _value(value: Json) -> str:
+    """A setting's value as a part of a folder's name."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    text = "+".join(map(str, parts)).replace("_", "-")
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return text[:_HASH_LENGTH]
+    return text if re.fullmatch(r"[A-Za-z0-9.+-]+", text) else content_hash(value)[:_HASH_LENGTH]
+
+
+def method_settings(name: str) -> tuple[str, dict[str, str]]:
+    """A method's folder name as the method, with its merge and control, and the settings that tell it from others.
+
+    >>> method_settings("prag-mean_max_new_tokens=64_topk=1")
+    ('prag-mean', {'max_new_tokens': '64', 'topk': '1'})
+    """
+    settings = dict(_SUFFIX.findall(name))
+    return (name.partition("_")[0] if settings else name), settings
