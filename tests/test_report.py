@@ -18,7 +18,6 @@ from prag_lightning.inference.results import write_results
 from prag_lightning.report.published import published_f1
 from prag_lightning.report.statistics import mean_interval, sign_test
 
-ROOT = Path(__file__).parent.parent
 EXPERIMENT = "tiny/rank=2_alpha=32/toy/lr=0.0003_epoch=1_direct/aug_model=writer"
 PAPERS = "llama3.2-1b-instruct/rank=2_alpha=32/popqa/lr=0.0003_epoch=2_direct/aug_model=llama3.2-1b-instruct"
 
@@ -52,8 +51,7 @@ def root(tmp_path, monkeypatch) -> Path:
 
 
 def report(root: Path, *arguments: str) -> int:
-    line = ["report", f"--model.output_root={root}", "--model.model_name=tiny", "--data.dataset=toy"]
-    return main([*line, f"--data.prompts={ROOT / 'configs/prompts/default.yaml'}", *arguments])
+    return main(["report", str(root), *arguments])
 
 
 class Page(HTMLParser):
@@ -115,9 +113,8 @@ def test_console_page_and_markdown_have_the_means_and_their_intervals(root, caps
     write(root, "icl", [1, 1, 1, 1])
     assert report(root) == 0
     out = capsys.readouterr().out
-    assert [line for line in out.splitlines() if line.endswith(("report.html", "report.md"))] == [
-        str(root / "report.html"),
-        str(root / "report.md"),
+    assert [line for line in out.splitlines() if line.startswith(str(root))] == [
+        str(root / f"report.{ending}") for ending in ("html", "md", "csv", "json", "tex")
     ]
     (icl, prag) = Page(root / "report.html").rows("Scores")
     assert (icl["EM"], icl["F1"], icl["n"]) == ("100.0", "100.0", "4")
@@ -237,8 +234,8 @@ def test_the_same_results_give_the_same_page(root):
     write(root, "icl")
     assert report(root, "--out", "one") == 0
     assert report(root, "--out", "two") == 0
-    for name in ("report.html", "report.md"):
-        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+    for path in sorted(Path("one").iterdir()):
+        assert path.read_bytes() == Path("two", path.name).read_bytes()
     assert not list(root.glob("report.*"))
 
 
@@ -316,6 +313,57 @@ def test_a_narrow_terminal_has_fewer_columns_and_whole_numbers(root, capsys, mon
     assert ("recall" in out.partition("Too narrow for")[0]) == (columns > 80)
     names = "".join(line.partition("  ")[0].strip() for line in table)
     assert "icl_max_new_tokens=64_topk=1" in names.replace("\n", "")
+
+
+def other_run(root: Path, *texts: str) -> Path:
+    """Results as the published code leaves them: flat settings, scores as texts, four digits."""
+    folder = root / "output" / PAPERS / "prag" / "total"
+    folder.mkdir(parents=True)
+    rows = [row(i, float(text == "Ada."), text=text) for i, text in enumerate(texts)]
+    rows = [{**r, **{name: str(r[name]) for name in ("em", "f1", "prec", "recall")}} for r in rows]
+    mean = sum(text == "Ada." for text in texts) / len(texts)
+    (folder / "predict.json").write_text(json.dumps(rows), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"dataset": "popqa", "topk": 3}), encoding="utf-8")
+    lines = [f"{name}\t{round(mean, 4)}\n" for name in ("em", "f1", "prec", "recall")]
+    (folder / "result.txt").write_text("".join(lines), encoding="utf-8")
+    return root / "output"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_two_runs_are_compared_question_by_question(root, tmp_path, capsys, whole):
+    write(root, "prag", [1, 1, 0], experiment=PAPERS, topk=1)
+    write(root, "icl", [1, 1, 0], experiment=PAPERS)
+    other = other_run(tmp_path / "other", "Ada.", "Bob.", "Bob.")
+    assert report(root, f"--compare={other if whole else next(other.rglob('total'))}", "--out=both") == 0
+    (cells,) = Page(Path("both/report.html")).rows("A and B, question by question")
+    assert [cells[name] for name in ("method", "split", "shared", "both right", "only A", "only B", "neither")] == [
+        *("prag", "total", "3", "1", "1", "0", "1")
+    ]
+    out = capsys.readouterr().out
+    assert "differ in topk (1, 3) (prag, total)" in out
+    assert f"A is {root}" in out
+    with Path("both/comparison.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["test_id"], r["text_a"], r["em_a"], r["text_b"], r["em_b"]) for r in rows] == [
+        *(("0", "Ada.", "1.0", "Ada.", "1.0"), ("1", "Ada.", "1.0", "Bob.", "0.0")),
+        ("2", "Bob.", "0.0", "Bob.", "0.0"),
+    ]
+    assert "| 1 | Question 1? | Ada | Ada. | Bob. |" in Path("both/report.md").read_text(encoding="utf-8")
+
+
+def test_two_single_results_are_compared_whatever_they_are_called(root, tmp_path):
+    write(root, "prag", [1, 0])
+    write(tmp_path / "other", "icl", [0, 0], experiment=PAPERS)
+    assert report(root, f"--compare={tmp_path / 'other'}") == 0
+    (cells,) = Page(root / "report.html").rows("A and B, question by question")
+    assert (cells["method"], cells["only A"]) == ("prag / icl", "1")
+
+
+def test_two_runs_of_other_questions_cannot_be_compared(root, tmp_path, capsys):
+    write(root, "prag")
+    write(tmp_path / "other", "prag", rows=[row(0, 1, question="Another?")])
+    assert report(root, f"--compare={tmp_path / 'other'}") == 2
+    assert "no questions in common" in capsys.readouterr().err
 
 
 def test_recipes_stand_apart(root, capsys):

@@ -99,7 +99,12 @@ def _add_export(parser: Parser) -> None:
 
 def _add_report(parser: Parser) -> None:
     parser.add_argument("folder", nargs="?", help="With results; unset means those of the configuration.")
-    parser.add_argument("--out", type=str | None, help="A folder for the two files; unset means beside the results.")
+    parser.add_argument("--out", type=str | None, help="A folder for the files; unset means beside the results.")
+    parser.add_argument(
+        "--compare",
+        type=str | None,
+        help="A folder of another run's results, to be compared question by question; also one of the published code.",
+    )
 
 
 def _report(args: Sequence[str]) -> None:
@@ -116,4 +121,4 @@ def _report(args: Sequence[str]) -> None:
         raise InputError("no folder of results", hint="Give one, as in: prag report logs/output, or --config FILE")
     from prag_lightning.commands.report import report
 
-    report(folder, settings.out)
+    report(folder, settings.out, settings.compare)

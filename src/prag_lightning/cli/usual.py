@@ -30,7 +30,7 @@ USUAL = {
     + _PASSAGES
     + "out test_ids passages merged rank push_to_hub hub_private_repo model.merge "
     + _ADAPTERS,
-    "report": "config folder out model.output_root",
+    "report": "config folder out compare model.output_root",
 }
 """By command, the names of settings."""
 USUAL["predict"] = USUAL["test"]
