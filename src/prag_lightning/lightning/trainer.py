@@ -16,6 +16,7 @@ from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule, pipeline_of
 from prag_lightning.lightning.precision import check_precision, use_llm_precision
+from prag_lightning.lightning.processes import IndependentProcesses
 from prag_lightning.lightning.summaries import Summaries
 from prag_lightning.llm.devices import device_name
 
@@ -27,14 +28,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,
 }
 """What differs from Lightning's own defaults: an epoch is one pass over the groups, which is all there is to train."""
-
-
-class IndependentProcesses(DDPStrategy):
-    """Processes that each encode their own passages: launched, counted and gathered as in DDP, but no gradient is
-    exchanged."""
-
-    def configure_ddp(self) -> None:
-        """Leave the model unwrapped: averaging gradients of different passages would be wrong."""
 
 
 class PragTrainer(Trainer):

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.journal import Journal
 from prag_lightning.lightning.precision import check_precision, use_llm_precision
+from prag_lightning.lightning.processes import LinkedProcesses
 from prag_lightning.lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
 from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
 from prag_lightning.lightning.warmup.module import WarmupModule
@@ -51,6 +53,9 @@ class WarmupTrainer(Trainer):
         kwargs["callbacks"] = callbacks
         check_precision(kwargs.get("precision"))
         super().__init__(*args, **kwargs)
+        if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
+            kwargs["strategy"] = LinkedProcesses()
+            super().__init__(*args, **kwargs)
         use_llm_precision(self, kwargs.get("precision"))
 
     # Rows
