@@ -43,6 +43,7 @@ def test_a_new_index_replaces_the_old_one_when_it_is_whole(server, corpus):
     with stand_in as url:
         retriever = ElasticsearchRetriever("wiki", corpus, url, kind)
         retriever.build()
+        version = retriever.corpus_version()
         stand_in.fail_bulk_after = 2
         with pytest.raises(PragError, match="disk_full"):
             ElasticsearchRetriever("wiki", corpus, url, kind).build()
@@ -53,6 +54,7 @@ def test_a_new_index_replaces_the_old_one_when_it_is_whole(server, corpus):
             ElasticsearchRetriever("wiki", corpus, url, kind).search(["river"], 1)
         ElasticsearchRetriever("wiki", corpus, url, kind).build()
         assert list(stand_in.indices) == ["wiki-b"]
+        assert retriever.corpus_version() not in (version, None)
         assert stand_in.aliases == {"wiki": "wiki-b"}
         assert ElasticsearchRetriever("wiki", corpus, url, kind).search(["one more"], 1)[0][0].passage.id == "5"
 

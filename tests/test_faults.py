@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, load_file, save_file
 
 from killing import command, differences, run, start
+from prag_lightning.augment import replies
 from prag_lightning.cli.entry import main
 from prag_lightning.journal import Journal
 from prag_lightning.lora.store import AdapterStore
@@ -263,10 +264,23 @@ def test_passages_that_the_model_cannot_take_are_named_by_augment(config, capsys
         settings = ("--data.augment.attempts=1", "--data.augment.augment_max_new_tokens=1")
         assert prag("augment", config, *AUGMENT, broken, *settings) == 1
         error = last_error(capsys)
-        assert "2 passages could not be augmented, the others were: " in error
+        assert "2 passages could not be augmented, and 3 questions have too few for it: " in error
         assert "'question ~': the model's scores are not finite" in error
         assert "leaves no room for 1 more in the model's context of 2048" in error
     assert (tmp_path / "aug/toy/broken/questions.json").is_file()
+
+
+def test_a_passage_whose_place_another_takes_is_no_failure(config, capsys, model_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(replies, "LONGEST_FIELD", 6)
+    write_inputs(tmp_path)
+    rows = ["id\ttext\ttitle", f"1\tquestion {'question 0 ' * 600}\t", "2\ta question\t"]
+    (tmp_path / "corpus.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    settings = (f"--model.model_name={model_folder}", "--data.topk=1", "--data.augment.constrained=true")
+    more = ("--data.augment.augment_max_new_tokens=400", "--data.augment.attempts=1", "--data.sample=1")
+    assert prag("augment", config, *AUGMENT[:2], *settings, *more) == 0
+    assert "1 passages could not be augmented, the next best took their places" in capsys.readouterr().err
+    (row,) = json.loads((tmp_path / "aug/toy/random/questions.json").read_text(encoding="utf-8"))
+    assert row["passages"] == ["a question"]
 
 
 def run_both(line: list[str], log: Path) -> None:

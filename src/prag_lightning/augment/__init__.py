@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prag_lightning.augment.base import Augmenter, AugmentSettings, Draft, Failures, JournalledAugmenter
+from prag_lightning.augment.base import Augmenter, Draft, Failures, JournalledAugmenter
 from prag_lightning.augment.chat import ChatAugmenter, ChatSettings
 from prag_lightning.augment.processes import SharedAugmenter
 from prag_lightning.augment.questions import augment_questions
 from prag_lightning.augment.replies import parse_qa_pairs
+from prag_lightning.augment.settings import AugmentSettings
 
 if TYPE_CHECKING:
     from prag_lightning.augment.llm import LLMAugmenter

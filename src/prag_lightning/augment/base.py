@@ -1,4 +1,4 @@
-"""What every augmenter has: settings, a journal of what is finished, and an account of what failed."""
+"""What every augmenter has: a journal of what is finished, and an account of what failed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from prag_lightning.augment.replies import QA_PAIRS
+from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
@@ -21,46 +21,6 @@ from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage, Json, QAPair
 
 FAILED_REPLIES_KEPT = 50
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """How passages are augmented; the sampling is the paper's.
-
-    Args:
-        attempts: How often QA pairs are asked for before a passage is given up, or left with fewer than wanted.
-        qa_per_passage: QA pairs wanted. A reply has three, as the prompt asks, so more take more replies; facts that no
-            pair asks for are hardly learnt.
-        extra_candidates: How many passages beyond topk may take the place of those given up.
-        augment_batch_size: Prompts in a batch.
-        augment_max_new_tokens: Longest reply, in tokens.
-        temperature: Of sampling; 0 takes the best token each time.
-        sample_top_k: Tokens to sample from.
-        seed: Decides the samples; every passage and attempt has its own stream of random numbers.
-        constrained: Let the LLM write nothing but JSON of the right fields (needs the extra `constrained`).
-    """
-
-    attempts: int = 5
-    qa_per_passage: int = QA_PAIRS
-    extra_candidates: int = 10
-    augment_batch_size: int = 16
-    augment_max_new_tokens: int = 512
-    temperature: float = 0.7
-    sample_top_k: int = 50
-    seed: int = 42
-    constrained: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("attempts", "qa_per_passage", "augment_batch_size", "augment_max_new_tokens", "sample_top_k"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 1 or more"
-                )
-        for name in ("extra_candidates", "temperature"):
-            if getattr(self, name) < 0:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 0 or more"
-                )
 
 
 class Augmenter(Protocol):
@@ -149,11 +109,7 @@ class JournalledAugmenter(ABC):
     ) -> None:
         self.prompts, self.settings, self.journal, self.failures = prompts, settings, journal, failures
         self.passages, self.seconds = 0, 0.0
-        indecisive = ("extra_candidates", "augment_batch_size") + (() if settings.constrained else ("constrained",))
-        indecisive += ("qa_per_passage",) if settings.qa_per_passage == QA_PAIRS else ()
-        decisive = {name: value for name, value in asdict(settings).items() if name not in indecisive}
-        templates = [prompts.templates["rewrite.user"], prompts.templates["qa.user"]]
-        self._settings_key = json.dumps([writer, templates, decisive])
+        self._settings_key = json.dumps([writer, settings.templates(prompts), settings.decisive()])
 
     @abstractmethod
     def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Draft]]:

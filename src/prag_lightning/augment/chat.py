@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prag_lightning.augment.base import AugmentSettings, Draft, Failures, JournalledAugmenter
+from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
+from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates, fill
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.journal import Journal

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transformers import LogitsProcessor
 
-from prag_lightning.augment.base import AugmentSettings, Draft, Failures, JournalledAugmenter
+from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter
 from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
+from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal

@@ -11,7 +11,7 @@ from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 
 
 def augment_questions(
-    questions: Sequence[Question], candidates: Sequence[Sequence[str]], topk: int, augmenter: Augmenter
+    questions: Sequence[Question], candidates: Sequence[Sequence[str]], topk: int | Sequence[int], augmenter: Augmenter
 ) -> list[AugmentedQuestion]:
     """Augment the best `topk` passages of each question; one that fails is skipped and the next candidate takes its
     place.
@@ -19,18 +19,20 @@ def augment_questions(
     Args:
         questions: To be augmented.
         candidates: Texts of each question's passages, best first, each once.
-        topk: Passages a question gets, if it has so many that succeed.
+        topk: Passages a question gets, if it has so many that succeed; one number for all, or one each.
         augmenter: Writes; is asked for each passage once.
     """
+    counts = [topk] * len(questions) if isinstance(topk, int) else topk
     results: dict[str, AugmentedPassage | None] = {}
     while True:
-        wanted = [p for texts in candidates for p in _needed(texts, topk, results) if p not in results]
+        needed = (p for texts, count in zip(candidates, counts, strict=True) for p in _needed(texts, count, results))
+        wanted = [passage for passage in needed if passage not in results]
         if not wanted:
             break
         results.update(augmenter.augment(list(dict.fromkeys(wanted))))
     records = []
-    for question, texts in zip(questions, candidates, strict=True):
-        found = (results[passage] for passage in _needed(texts, topk, results))
+    for question, texts, count in zip(questions, candidates, counts, strict=True):
+        found = (results[passage] for passage in _needed(texts, count, results))
         chosen = [augmented for augmented in found if augmented is not None]
         passages = tuple(replace(augmented, pid=pid) for pid, augmented in enumerate(chosen))
         records.append(AugmentedQuestion(question, passages))

@@ -71,13 +71,17 @@ def plan(pipeline: Pipeline, *, measure: bool = True) -> list[StagePlan]:
     if settings.uses_adapters:
         pipeline.library(create=True)  # `base_weight` is float32, whatever the context
     with compute.autocast():
-        known = data.augmented_passages()
-        records = data.planned_records()
+        surveys = data.surveys(ask_server=True)
+        renewed = data.settings.augment.on_mismatch == "renew" and any(found.mismatch for found in surveys.values())
+        known = {} if renewed else data.augmented_passages()
+        records = data.planned_records(surveys)
         texts = list(dict.fromkeys(p.passage for record in records for p in record.passages))
         stages = [StagePlan("augment", "passages", len(texts), 0, 0.0)]
         if any(text not in known for text in texts):
             asks_server = data.settings.chat is not None
             stages = [plan_augment(pipeline.augmenter(), texts, known, measure=measure and not asks_server)]
+        changes = ", ".join(dict.fromkeys(found.summary for found in surveys.values() if found.summary))
+        stages[0] = replace(stages[0], note=", ".join(filter(None, (stages[0].note, changes))))
         if settings.uses_adapters:
             library, augmented = pipeline.library(create=True), [known[text] for text in texts if text in known]
             stages.append(plan_fit(library, augmented, stages[0].todo, pipeline.group_tokens, measure=measure))

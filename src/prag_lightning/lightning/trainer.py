@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
@@ -9,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 
 from prag_lightning.augment import JournalledAugmenter, SharedAugmenter
-from prag_lightning.augment.files import augment_dataset
+from prag_lightning.augment.dataset import AugmentReport, augment_dataset
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.errors import PragError
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
@@ -54,7 +57,7 @@ class PragTrainer(Trainer):
         Each process writes about its share; the first one puts all together.
 
         Raises:
-            PragError: naming the passages that could not be augmented.
+            PragError: naming the passages that could not be augmented, if questions have too few for it.
         """
         if self.strategy.launcher is None:
             self._augment(model, datamodule)
@@ -72,14 +75,10 @@ class PragTrainer(Trainer):
             return pipeline.shared(made[0])
 
         try:
-            augment_dataset(
-                data.questions(),
+            report = augment_dataset(
+                data.augmentation(),
                 lambda texts, count: data.retriever.search(texts, count),
-                data.augment_folder,
-                settings.writer_name,
                 make_augmenter,
-                topk=settings.topk,
-                extra_candidates=settings.augment.extra_candidates,
                 write=self.is_global_zero,
             )
         finally:
@@ -92,13 +91,7 @@ class PragTrainer(Trainer):
             augmenter.failures.report()
         self.strategy.teardown()
         if made and made[0].failures.skipped and self.is_global_zero:
-            skipped = made[0].failures.skipped.items()
-            some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(skipped)[:NAMED_FAILURES])
-            raise PragError(
-                f"{len(skipped)} passages could not be augmented, the others were: {some}",
-                where=str(data.augment_folder),
-                hint="The next best took their places, where there were any; cut the passages shorter to have them",
-            )
+            _tell_skipped(made[0].failures.skipped, report, data.augment_folder)
 
     def fit(self, model: PragModule, datamodule: PragDataModule) -> None:  # type: ignore[override]
         """Encode the passages into adapters; as often as there are new ones."""
@@ -112,3 +105,19 @@ class PragTrainer(Trainer):
     def predict(self, model: PragModule, datamodule: PragDataModule) -> Any:  # type: ignore[override]
         """Answer questions that have no gold answers."""
         return super().predict(model, datamodule=datamodule, return_predictions=False)
+
+
+def _tell_skipped(skipped: Mapping[str, str], report: AugmentReport, folder: Path) -> None:
+    """Say which passages the writer cannot take.
+
+    Raises:
+        PragError: instead, if questions have fewer passages than they should for it.
+    """
+    some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(skipped.items())[:NAMED_FAILURES])
+    if report.short:
+        raise PragError(
+            f"{len(skipped)} passages could not be augmented, and {report.short} questions have too few for it: {some}",
+            where=str(folder),
+            hint="Cut the passages shorter, or raise data.augment.extra_candidates",
+        )
+    print(f"{len(skipped)} passages could not be augmented, the next best took their places: {some}", file=sys.stderr)

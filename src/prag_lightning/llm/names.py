@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +47,24 @@ _CONVERT = (
     'python -c "import sys; from transformers import AutoModelForCausalLM as M; '
     'M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])"'
 )
+_NAMES_NO_MODEL = re.compile(
+    r"(checkpoint|ckpt|epoch|step|global_step|iter|run|version|v)s?[-_=.]?[\d.]*([-_=.]step[-_=.]?\d+)?"
+    r"|final|best|last|latest|models?|outputs?|results?|merged|weights|hf|hf_model|finetuned|[0-9a-f]{40}",
+    re.IGNORECASE,
+)
+_CONFIGURATION_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+_PIECES, _PIECE = 256, 4096
+"""Pieces of a file that its fingerprint reads, and bytes of each."""
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -62,12 +82,69 @@ class ModelSource:
 
 
 def short_name(model_name: str) -> str:
-    """A model's name as it stands in paths: a published short name, or the last part of a path or hub id."""
+    """A model's name as it stands in paths: a published short name, or the last part of a path or hub id.
+
+    The last parts that trainers give their folders, such as `final` or `checkpoint-500`, name no model: eight digits of
+    the weights' fingerprint follow them, so that those of two trainings differ, and one that was moved does not.
+    """
     for name, hub_id in MODEL_IDS.items():
         if model_name == hub_id:
             return name
     name = Path(model_name).name
-    return name[: -len(GGUF)] if name.lower().endswith(GGUF) else name
+    name = name[: -len(GGUF)] if name.lower().endswith(GGUF) else name
+    if _NAMES_NO_MODEL.fullmatch(name) and _is_path(model_name) and (weights := weights_fingerprint(model_name)):
+        return f"{name}-{weights[:8]}"
+    return name
+
+
+def weights_fingerprint(model_name: str) -> str | None:
+    """Hex SHA-256 of pieces of the files that a model is loaded from: weights, configuration, tokenizer.
+
+    Megabytes are read whatever the model's size, and neither torch nor the model is loaded.
+
+    Args:
+        model_name: As for `find_model`.
+
+    Returns:
+        `None` for a model that is not on this machine.
+    """
+    try:
+        source = find_model(model_name)
+    except InputError:
+        return None
+    folder = Path(source.location)
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        config = try_to_load_from_cache(source.location, "config.json")
+        if not isinstance(config, str):
+            return None
+        folder = Path(config).parent
+    if source.gguf_file is not None:
+        files = [folder / source.gguf_file]
+    else:
+        files = sorted({*folder.glob("*.safetensors"), *(folder / name for name in _CONFIGURATION_FILES)})
+    digest = hashlib.sha256()
+    for path in files:
+        if path.is_file():
+            stat = path.stat()
+            digest.update(_file_fingerprint(path, stat.st_size, stat.st_mtime_ns))
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_fingerprint(path: Path, size: int, mtime: int) -> bytes:
+    """SHA-256 of a file's size and of pieces that lie evenly in it, the first and the last among them; `mtime` is for
+    the cache."""
+    digest = hashlib.sha256(f"{path.name if path.suffix != GGUF else GGUF} {size} ".encode())
+    with path.open("rb") as file:
+        if size <= _PIECES * _PIECE:
+            digest.update(file.read())
+        else:
+            for number in range(_PIECES):
+                file.seek(number * (size - _PIECE) // (_PIECES - 1))
+                digest.update(file.read(_PIECE))
+    return digest.digest()
 
 
 def find_model(model_name: str, where: str = SETTING) -> ModelSource:

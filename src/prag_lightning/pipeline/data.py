@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from prag_lightning.augment.files import read_records
-from prag_lightning.data.benchmarks import load_questions
+from prag_lightning.augment.provenance import Recipe, augment_recipe, chat_writer, llm_writer
+from prag_lightning.augment.survey import Augmentation, SplitSurvey, survey
+from prag_lightning.data.benchmarks import load_questions, question_file
 from prag_lightning.data.prompts import PromptTemplates
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import visible
 from prag_lightning.pipeline.settings import DataSettings
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
-from prag_lightning.retrieval import RankBM25Retriever, Retriever
+from prag_lightning.retrieval import ElasticsearchRetriever, RankBM25Retriever, Retriever, VersionedRetriever
 
 T = TypeVar("T")
 Records = dict[str, list[AugmentedQuestion]]
@@ -41,9 +45,12 @@ class ExperimentData:
         Raises:
             InputError: for a dataset that is missing or malformed, or has no such split.
         """
+        return {split: self._first(questions) for split, questions in self._all_questions().items()}
+
+    def _all_questions(self) -> dict[str, list[Question]]:
         settings = self.settings
         splits = load_questions(settings.dataset, settings.data_path, require_answers=settings.require_answers)
-        return {split: self._first(questions) for split, questions in self._chosen(splits, settings.dataset).items()}
+        return self._chosen(splits, settings.dataset)
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -65,8 +72,53 @@ class ExperimentData:
         """Where the augmented files stand."""
         return Path(self.settings.augment_root) / self.settings.dataset / self.settings.writer_name
 
+    def augmentation(self, *, ask_server: bool = True) -> Augmentation:
+        """What is to be augmented today.
+
+        Args:
+            ask_server: Whether a server may be asked for the version of the corpus that it searches.
+
+        Raises:
+            InputError: for a dataset that is missing or malformed, or has no such split.
+        """
+        settings = self.settings
+        retriever = self.retriever if settings.retriever is not None or settings.corpus is not None else None
+        retrieval = version = None
+        if isinstance(retriever, VersionedRetriever):
+            retrieval = retriever.settings()
+            if ask_server or not isinstance(retriever, ElasticsearchRetriever):
+                with suppress(PragError):  # whoever searches will tell
+                    version = retriever.corpus_version()
+
+        def recipe() -> Recipe:
+            writer, chat = settings.writer, settings.chat
+            made_by = llm_writer(writer) if chat is None else chat_writer(chat, chat.model or writer)
+            return augment_recipe(made_by, self.prompts, settings.augment, retrieval)
+
+        return Augmentation(
+            self.augment_folder,
+            settings.writer_name,
+            self._all_questions(),
+            settings.topk,
+            settings.augment,
+            recipe,
+            settings.sample,
+            version,
+        )
+
+    def surveys(self, *, ask_server: bool = False) -> dict[str, SplitSurvey]:
+        """What the augmented files have of today's questions, by split; empty where the dataset is not there."""
+        try:
+            if not question_file(self.settings.dataset, self.settings.data_path).exists():
+                return {}
+            task = self.augmentation(ask_server=ask_server)
+        except InputError:
+            return {}
+        return {split: survey(task, split) for split in task.questions}
+
     def records(self) -> Records:
-        """The augmented records by split, cut to `data_type`, `sample` and `topk`.
+        """The augmented records by split, cut to `data_type`, `sample` and `topk`, with today's gold answers where the
+        dataset is there; what else has changed since they were written is said.
 
         Raises:
             InputError: if there are none, or one is malformed: the message names file and record.
@@ -78,9 +130,19 @@ class ExperimentData:
                 where=str(self.augment_folder),
                 hint="Run 'prag augment' with the same configuration",
             )
+        chosen, surveys = self._chosen(files, str(self.augment_folder)), self.surveys()
+        for found in surveys.values():
+            if found.summary:
+                print(f"note: {found.path}: {found.summary}. See 'prag augment'", file=sys.stderr)
         return {
-            split: self._first(self._cut(read_records(path, self.settings.writer_name)))
-            for split, path in self._chosen(files, str(self.augment_folder)).items()
+            split: self._first(
+                self._cut(
+                    surveys[split].with_todays_answers()
+                    if split in surveys
+                    else read_records(path, self.settings.writer_name)
+                )
+            )
+            for split, path in chosen.items()
         }
 
     def augmented_passages(self) -> dict[str, AugmentedPassage]:
@@ -90,33 +152,33 @@ class ExperimentData:
         )
         return {passage.passage: passage for record in records for passage in record.passages}
 
-    def planned_records(self) -> list[AugmentedQuestion]:
-        """The augmented records, and for the questions that have none, or have too few passages, those that retrieval
-        gives them, augmented or not.
+    def planned_records(self, surveys: Mapping[str, SplitSurvey]) -> list[AugmentedQuestion]:
+        """The augmented records, and for the questions that are still to be augmented, or to be augmented again, those
+        that retrieval gives them, augmented or not.
+
+        Args:
+            surveys: What the augmented files have; see `surveys`.
 
         Raises:
             InputError: if there are neither records nor questions.
         """
-        of_splits = self.records() if self._augmented_files() else {}
-        records = {(split, record.question.test_id): record for split in of_splits for record in of_splits[split]}
-        try:
-            questions = self.questions()
-        except InputError:
-            if not records:
-                raise
-            questions = {}
-        topk = self.settings.topk
-        others = {
-            (split, question.test_id): question
-            for split in questions
-            for question in questions[split]
-            if (split, question.test_id) not in records or len(records[split, question.test_id].passages) < topk
-        }
-        found = self.retriever.search([q.question for q in others.values()], topk) if others else []
-        for (place, question), hits in zip(others.items(), found, strict=True):
+        if not surveys:
+            if self._augmented_files():
+                return [record for records in self.records().values() for record in records]
+            task = self.augmentation()
+            surveys = {split: survey(task, split) for split in task.questions}
+        planned: list[AugmentedQuestion] = []
+        todo: list[Question] = []
+        for split, questions in self.questions().items():
+            waiting = surveys[split].todo
+            todo += [question for question in questions if question.test_id in waiting]
+            done = [surveys[split].records[q.test_id] for q in questions if q.test_id not in waiting]
+            planned += self._cut(done)
+        found = self.retriever.search([q.question for q in todo], self.settings.topk) if todo else []
+        for question, hits in zip(todo, found, strict=True):
             passages = tuple(AugmentedPassage(hit.passage.text, "", ()) for hit in hits)
-            records[place] = AugmentedQuestion(question, passages)
-        return list(records.values())
+            planned.append(AugmentedQuestion(question, passages))
+        return planned
 
     def scores(
         self, records: Sequence[AugmentedQuestion], passages: Sequence[Sequence[AugmentedPassage]]

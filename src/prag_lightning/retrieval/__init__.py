@@ -1,6 +1,6 @@
 """Finding the passages that a question needs. Nothing here imports torch."""
 
-from prag_lightning.retrieval.base import Hit, IndexedRetriever, Retriever, report_unfound
+from prag_lightning.retrieval.base import Hit, IndexedRetriever, Retriever, VersionedRetriever, report_unfound
 from prag_lightning.retrieval.bm25s import BM25sRetriever
 from prag_lightning.retrieval.elasticsearch import ElasticsearchRetriever
 from prag_lightning.retrieval.rank_bm25 import RankBM25Retriever
@@ -14,5 +14,6 @@ __all__ = [
     "RankBM25Retriever",
     "Retriever",
     "Tokenisation",
+    "VersionedRetriever",
     "report_unfound",
 ]

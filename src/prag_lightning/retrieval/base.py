@@ -47,6 +47,20 @@ class IndexedRetriever(Retriever, Protocol):
         ...
 
 
+@runtime_checkable
+class VersionedRetriever(Retriever, Protocol):
+    """A retriever that tells what its results depend on, so that passages that it found before can be known to be out
+    of date."""
+
+    def settings(self) -> dict[str, Json]:
+        """Its kind, and what decides beside the corpus what it finds."""
+        ...
+
+    def corpus_version(self) -> str | None:
+        """What is another for another corpus, such as a hash of it; `None` if that cannot be told."""
+        ...
+
+
 def report_unfound(queries: Sequence[str], found: Sequence[Sequence[Hit]]) -> None:
     """Say on the standard error for how many queries there is no passage, and the first of them."""
     unfound = [query for query, hits in zip(queries, found, strict=True) if not hits]

@@ -14,20 +14,27 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from prag_lightning.data.corpus import CorpusReader, corpus_facts, file_stamp
+from prag_lightning.data.corpus import CorpusReader, corpus_change, corpus_facts, file_stamp
 from prag_lightning.errors import InputError
 from prag_lightning.files import path_in_errors, read_json, write_json
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
 from prag_lightning.retrieval import index_files
-from prag_lightning.retrieval.base import Hit, IndexedRetriever, check_corpus, report_wordless, search_distinct
+from prag_lightning.retrieval.base import (
+    Hit,
+    IndexedRetriever,
+    VersionedRetriever,
+    check_corpus,
+    report_wordless,
+    search_distinct,
+)
 from prag_lightning.retrieval.tokenisation import Tokenisation
 
 _FORMAT = 2
 """Changes with the files of an index, and with how text becomes words."""
 
 
-class BM25sRetriever(IndexedRetriever):
+class BM25sRetriever(IndexedRetriever, VersionedRetriever):
     """BM25 over title and text, from an index that `prag index` makes once. Needs the extra `bm25s`.
 
     Scores are Lucene's. Where scores are equal, the passages of the corpus that come first win, but for those at the
@@ -123,6 +130,19 @@ class BM25sRetriever(IndexedRetriever):
         report_wordless(size.wordless)
         write_json(folder / "index.json", {**self._settings(), **facts, **asdict(size)})
         print(f"{size.passages} passages with {size.words} distinct words in {self.index}", file=sys.stderr)
+
+    def settings(self) -> dict[str, Json]:
+        """See `VersionedRetriever`."""
+        return {"retriever": "bm25s", "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
+
+    def corpus_version(self) -> str | None:
+        """The hash of the corpus that the index is of, with a mark if the file is another by now; `None` if there is no
+        index."""
+        if not (self.index / "index.json").exists():
+            return None
+        about = _read_about(self.index)
+        changed = self.corpus is not None and self.corpus.exists() and corpus_change(about, self.corpus) is not None
+        return f"{about.get('corpus_sha256')}{' (changed)' if changed else ''}"
 
     def _settings(self) -> dict[str, Json]:
         return {"format": _FORMAT, "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}

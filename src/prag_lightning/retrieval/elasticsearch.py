@@ -14,7 +14,7 @@ from prag_lightning.data.corpus import CorpusReader, corpus_facts, file_stamp
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage, nfc
-from prag_lightning.retrieval.base import Hit, IndexedRetriever, check_corpus, search_distinct
+from prag_lightning.retrieval.base import Hit, IndexedRetriever, VersionedRetriever, check_corpus, search_distinct
 
 _QUERY_WORDS = 256
 _SEARCHES_AT_ONCE = 100
@@ -26,7 +26,7 @@ _MAPPINGS = {
 }
 
 
-class ElasticsearchRetriever(IndexedRetriever):
+class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
     """Searches title and text as published: `multi_match` of type `best_fields`, with a tie breaker of 0.5.
 
     Needs the extra `elasticsearch` or `opensearch`. `prag index` fills one of two indices, `{index}-a` and `{index}-b`,
@@ -88,6 +88,26 @@ class ElasticsearchRetriever(IndexedRetriever):
                     raise PragError(f"the server cannot search: {response['error']}", where=self._place())
                 found.append([_hit(each) for each in response["hits"]["hits"]])
         return found
+
+    def settings(self) -> dict[str, Json]:
+        """See `VersionedRetriever`."""
+        return {"retriever": "elasticsearch", "index": self.index}
+
+    def corpus_version(self) -> str | None:
+        """The hash of the corpus that `prag index` filled the index with; of an index of other software, its name
+        behind the alias and how many passages it holds.
+
+        Raises:
+            InputError: if there is no such index.
+            PragError: if the server does not answer as it should.
+        """
+        with self._errors_named():
+            client = self._connect()
+            mappings = client.indices.get_mapping(index=self.index)
+            known = [mapping["mappings"].get("_meta", {}).get("corpus_sha256") for mapping in mappings.values()]
+            if all(known):
+                return " ".join(sorted(known))
+            return " ".join((*sorted(mappings), str(client.count(index=self.index)["count"])))
 
     def build(self) -> None:
         """Fill the index that is not in use, and then search that one.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rank_bm25 import BM25Okapi
 
-from prag_lightning.data.corpus import file_stamp, read_corpus
+from prag_lightning.data.corpus import corpus_facts, file_stamp, read_corpus
 from prag_lightning.errors import InputError
-from prag_lightning.records import Passage
-from prag_lightning.retrieval.base import Hit, Retriever, report_wordless
+from prag_lightning.records import Json, Passage
+from prag_lightning.retrieval.base import Hit, VersionedRetriever, report_wordless
 from prag_lightning.retrieval.tokenisation import Tokenisation
 
 
@@ -28,7 +32,7 @@ class _BM25(BM25Okapi):  # type: ignore[misc]
         self.idf = {word: math.log(1 + (passages - freq + 0.5) / (freq + 0.5)) for word, freq in doc_freq.items()}
 
 
-class RankBM25Retriever(Retriever):
+class RankBM25Retriever(VersionedRetriever):
     """Okapi BM25 over title and text; the corpus is read at the first search, and again when its file has changed.
 
     Args:
@@ -59,6 +63,19 @@ class RankBM25Retriever(Retriever):
         bm25 = self._index()
         words = ([word for word in self.tokenisation(query) if word in bm25.idf] for query in queries)
         return [self._best(bm25.get_scores(known), k) for known in words]
+
+    def settings(self) -> dict[str, Json]:
+        """See `VersionedRetriever`."""
+        return {"retriever": "rank_bm25", "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
+
+    def corpus_version(self) -> str | None:
+        """A hash of the corpus; `None` if its file cannot be read."""
+        if not isinstance(self.corpus, (str, Path)):
+            text = json.dumps([astuple(passage) for passage in self.corpus])
+            return hashlib.sha256(text.encode()).hexdigest()
+        with suppress(InputError):
+            return str(corpus_facts(Path(self.corpus))["corpus_sha256"])
+        return None
 
     def _best(self, scores: NDArray[np.float64], k: int) -> list[Hit]:
         """The best passages by their scores `[passages]`; 0 is that of a passage without any word of the query."""
