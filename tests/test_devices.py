@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from other_device import DEVICE, OtherDevice
-from prag_lightning.llm.decode import decodes
+from prag_lightning.llm.gate import try_padding
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import load_llm
+from prag_lightning.llm.sampling import RowSampler
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.merge import merge_all
 from prag_lightning.lora.names import MERGES
@@ -63,12 +64,8 @@ def test_encoding_elsewhere_in_other_precisions(model_folder, dtype):
 
 
 @pytest.mark.parametrize("method", MERGES)
-@pytest.mark.parametrize("own_decoding", [True, False])
-def test_merged_adapters_answer_the_same(model_folder, method, own_decoding, monkeypatch):
+def test_merged_adapters_answer_the_same(model_folder, method):
     here = load_llm(model_folder)
-    assert decodes(here.model)
-    if not own_decoding:
-        monkeypatch.setattr("prag_lightning.llm.generation.decodes", lambda model: False)
     adapters = [passage.weights for passage in encoded(here)]
     merged = merge_all([adapters] * len(PROMPTS), method, [[2.0, 1.0]] * len(PROMPTS))
     wanted = generate(here, PROMPTS, 8, adapters=merged, scaling=16.0)
@@ -76,3 +73,20 @@ def test_merged_adapters_answer_the_same(model_folder, method, own_decoding, mon
     with OtherDevice():
         there = load_llm(model_folder, device=DEVICE)
         assert generate(there, PROMPTS, 8, adapters=merged, scaling=16.0) == wanted
+
+
+def test_penalties_sampling_and_the_trial_of_padding_are_beside_the_model(model_folder):
+    def texts(llm):
+        llm.model.generation_config.repetition_penalty = 1.3
+        return generate(
+            llm,
+            PROMPTS,
+            8,
+            make_processors=lambda rows: [RowSampler(rows, temperature=0.9, top_k=20, max_new_tokens=8)],
+        )
+
+    here = load_llm(model_folder)
+    with OtherDevice():
+        there = load_llm(model_folder, device=DEVICE)
+        assert try_padding(there.model, there.stack, there.pad_id, "toy", "")
+        assert texts(there) == texts(here)

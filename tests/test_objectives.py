@@ -112,7 +112,7 @@ def test_continuations_are_what_the_model_says_alone_with_the_passage(llm, folde
             prompt = PROMPTS.question_ids(llm.tokenizer, pair.question, [passage.passage])
             for number in range(2):
                 sampler = RowSampler([seed(passage, pair, number)], TEMPERATURE, TOP_K, 20)
-                (text,) = generate(llm, [prompt], 20, logits_processors=[sampler])
+                (text,) = generate(llm, [prompt], 20, make_processors=lambda _, sampler=sampler: [sampler])
                 assert continued.qa[3 * place + 1 + number].answer == PROMPTS.answer_of(llm.tokenizer, text)
                 texts.add(text)
     assert len(texts) > 15

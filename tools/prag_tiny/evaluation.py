@@ -272,9 +272,15 @@ class Evaluation:
     def _sample(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
         texts: list[str] = []
         for rows in _batches(prompts):
-            seeds = range(len(texts), len(texts) + len(rows))
-            sampler = RowSampler(seeds, _TEMPERATURE, _SAMPLE_TOP_K, max_new_tokens)
-            texts += generate(self.llm, rows, max_new_tokens, logits_processors=[sampler])
+            first = len(texts)
+            texts += generate(
+                self.llm,
+                rows,
+                max_new_tokens,
+                make_processors=lambda chosen, first=first: [  # type: ignore[misc]
+                    RowSampler([first + row for row in chosen], _TEMPERATURE, _SAMPLE_TOP_K, max_new_tokens)
+                ],
+            )
         return texts
 
 

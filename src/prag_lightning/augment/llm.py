@@ -42,7 +42,7 @@ class LLMAugmenter(JournalledAugmenter):
         failures: Failures,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        super().__init__(llm.fingerprint, prompts, settings, journal, failures)
+        super().__init__(llm.answer_fingerprint, prompts, settings, journal, failures)
         self.llm, self.autocast = llm, autocast
 
     def _write(self, passages: Sequence[str]) -> Iterator[Sequence[Draft]]:
@@ -97,14 +97,18 @@ class LLMAugmenter(JournalledAugmenter):
         self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str
     ) -> list[str | GenerationFailure]:
         settings = self.settings
-        processors: list[LogitsProcessor] = []
-        if settings.constrained and purpose.startswith("qa"):
-            vocab_size = int(self.llm.model.get_output_embeddings().weight.shape[0])  # type: ignore[no-untyped-call]
-            processors.append(JsonConstraint(self.llm.tokenizer, vocab_size, qa_schema(), len(prompts)))
-        if settings.temperature > 0:
-            seeds = [self._seed(purpose, passage) for passage in passages]
-            processors.append(
-                RowSampler(seeds, settings.temperature, settings.sample_top_k, settings.augment_max_new_tokens)
-            )
+
+        def make_processors(rows: Sequence[int]) -> list[LogitsProcessor]:
+            made: list[LogitsProcessor] = []
+            if settings.constrained and purpose.startswith("qa"):
+                vocab_size = int(self.llm.model.get_output_embeddings().weight.shape[0])  # type: ignore[no-untyped-call]
+                made.append(JsonConstraint(self.llm.tokenizer, vocab_size, qa_schema(), len(rows)))
+            if settings.temperature > 0:
+                seeds = [self._seed(purpose, passages[row]) for row in rows]
+                made.append(
+                    RowSampler(seeds, settings.temperature, settings.sample_top_k, settings.augment_max_new_tokens)
+                )
+            return made
+
         with self.autocast():
-            return generate_each(self.llm, prompts, settings.augment_max_new_tokens, logits_processors=processors)
+            return generate_each(self.llm, prompts, settings.augment_max_new_tokens, make_processors=make_processors)

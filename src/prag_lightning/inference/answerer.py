@@ -228,7 +228,7 @@ class Answerer:
             else [adapters.keys(passages), adapters.library.store.adapter_format, adapters.merge, list(scores)]
         )
         content = [
-            self.llm.fingerprint,
+            self.llm.answer_fingerprint,
             self.precision,
             self.max_new_tokens,
             prompt if isinstance(prompt, list) else prompt.reason,

@@ -14,7 +14,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import quantization_config
 
 from prag_lightning.errors import InputError
-from prag_lightning.llm.cpu import keep_freed_memory, use_cpu_products, use_float32_attention
+from prag_lightning.llm.gate import (
+    TESTED_TYPES,
+    check_reach,
+    check_tokenizer,
+    check_weights,
+    count_embeddings,
+    try_padding,
+)
+from prag_lightning.llm.greedy import end_tokens, greedy_config, settings_in_force
 from prag_lightning.llm.names import SETTING, ModelSource, find_model, model_hint, short_name
 from prag_lightning.lora.names import DEFAULT_TARGETS
 from prag_lightning.lora.stack import LoraStack
@@ -22,6 +30,7 @@ from prag_lightning.lora.stack import LoraStack
 if TYPE_CHECKING:
     from lightning import Trainer
 
+_CONTEXT_NAMES = ("max_position_embeddings", "max_seq_len")
 DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 """The LLM's precision by the trainer's; float32 for any other."""
 
@@ -33,9 +42,10 @@ class LLM:
     Args:
         name: Short name, as it stands in paths.
         model: Frozen, in evaluation mode.
-        tokenizer: With a padding token.
+        tokenizer: The model's.
         stack: The places for adapters in `model`.
         fingerprint: Hex SHA-256 of configuration and a sample of each parameter: adapters are of one model only.
+        pads: Whether rows of different lengths can share a batch.
     """
 
     name: str
@@ -43,16 +53,31 @@ class LLM:
     tokenizer: PreTrainedTokenizerBase
     stack: LoraStack
     fingerprint: str
+    pads: bool = True
+
+    @property
+    def answer_fingerprint(self) -> str:
+        """Hex SHA-256 of what decides an answer: the model, and what its settings ask of decoding."""
+        config = self.model.generation_config
+        asked = [self.fingerprint, settings_in_force(config), sorted(end_tokens(config))]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:
         """The token that fills rows."""
-        return int(self.tokenizer.pad_token_id or 0)
+        return padding_token(self.model, self.tokenizer)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model has an embedding for."""
+        return count_embeddings(self.model)
 
     @property
     def context(self) -> int:
         """Most tokens that the model was made to read at once."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or sys.maxsize)
+        config = self.model.config.get_text_config()
+        longest = next(filter(None, (getattr(config, name, None) for name in _CONTEXT_NAMES)), sys.maxsize)
+        return int(longest)
 
     @property
     def device(self) -> torch.device:
@@ -90,19 +115,32 @@ def load_llm(
         weights = {"dtype": torch.float32, **_unpacked()}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
-        model = AutoModelForCausalLM.from_pretrained(source.location, **weights, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.location, output_loading_info=True, ignore_mismatched_sizes=True, **weights, **options
+        )
     except Exception as error:  # whatever a folder of rubbish makes of transformers, tokenizers and safetensors
         raise _unloadable(model_name, source, setting, error) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
+    model, loading = loaded
+    check_weights(model, loading, model_name, setting)
+    check_tokenizer(tokenizer, model, model_name, setting)
+    model.generation_config = greedy_config(model.generation_config)
     fingerprint = _fingerprint(model)
-    model.to(device=device, dtype=dtype)  # type: ignore[call-arg]
-    model.eval()  # type: ignore[no-untyped-call]
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
-        use_float32_attention(model)
-        use_cpu_products(model)
-    return LLM(short_name(model_name), model, tokenizer, LoraStack(model, target_modules), fingerprint)
+    model.to(device=device, dtype=dtype)
+    model.eval()
+    stack = LoraStack(model, target_modules)
+    name = short_name(model_name)
+    check_reach(stack, name)
+    pad_id = padding_token(model, tokenizer)
+    pads = model.config.model_type in TESTED_TYPES or try_padding(model, stack, pad_id, name, setting)
+    return LLM(name, model, tokenizer, stack, fingerprint, pads)
+
+
+def padding_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills rows: the tokenizer's, where the model has an embedding for it, or the one that ends texts.
+    Nothing reads it, and texts are cut before it."""
+    embeddings = count_embeddings(model)
+    ends = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((token for token in ends if token is not None and token < embeddings), 0)
 
 
 def load_llm_for(

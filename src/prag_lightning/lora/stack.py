@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from prag_lightning.errors import InputError
 from prag_lightning.lora.names import DEFAULT_TARGETS
@@ -14,6 +15,9 @@ LoraWeights = Mapping[str, tuple[Tensor, Tensor]]
 """Module name -> (A, B): `[r, d_in]`, `[d_out, r]` for one adapter, `[G, r, d_in]`, `[G, d_out, r]` for a stack of
 G, in float32. A stack's B should lie in memory as `[G, r, d_out]`: a CPU multiplies by two rows several times faster
 than by two columns."""
+
+LINEAR = (nn.Linear, Conv1D)
+"""Layers that can carry adapters; Conv1D is GPT-2's, and has its matrix the other way round."""
 
 
 class StackedLinear(nn.Module):
@@ -25,7 +29,7 @@ class StackedLinear(nn.Module):
         base: The frozen layer, `d_in -> d_out`.
     """
 
-    def __init__(self, base: nn.Linear) -> None:
+    def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
         self.lora: tuple[Tensor, Tensor] | None = None
@@ -65,20 +69,18 @@ class LoraStack:
         found = {
             name: module
             for name, module in model.named_modules()
-            if name.rsplit(".", 1)[-1] in self.targets and isinstance(module, nn.Linear)
+            if name.rsplit(".", 1)[-1] in self.targets and isinstance(module, LINEAR)
         }
         missing = [target for target in self.targets if not any(name.endswith(target) for name in found)]
         if missing:
-            linears = {
-                name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
-            }
+            linears = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, LINEAR)}
             raise InputError(
                 f"the model has no linear layer named {', '.join(map(repr, missing))}",
                 where="model.target_modules",
                 hint=f"It has {', '.join(sorted(linears))}",
             )
         self.layers = {name: StackedLinear(module) for name, module in found.items()}
-        self._sizes = {name: (module.in_features, module.out_features) for name, module in found.items()}
+        self._sizes = {name: _sizes(module) for name, module in found.items()}
         for name, layer in self.layers.items():
             _replace(model, name, layer)
 
@@ -106,6 +108,14 @@ class LoraStack:
     def shapes(self, rank: int) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
         """Shapes of one adapter's A and B of `rank`, by module name."""
         return {name: ((rank, d_in), (d_out, rank)) for name, (d_in, d_out) in self._sizes.items()}
+
+
+def _sizes(module: nn.Module) -> tuple[int, int]:
+    """How many values go into a linear layer, and how many come out."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    d_in, d_out = module.get_parameter("weight").shape
+    return d_in, d_out
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -94,18 +94,14 @@ HiddenAndHead = Callable[[Tensor], tuple[Tensor, Tensor | None, Tensor | None]]
 def hidden_and_head(llm: LLM) -> HiddenAndHead:
     """How to get the last hidden states `[N, T, d]` and the weight and bias of the layer that makes logits of them.
 
-    A model that scales or caps its logits has no such layer: it gives the logits themselves, `[N, T, V]`, and no
-    weight.
+    A model that scales or caps its logits, or the states before its head, has no such layer: it gives the logits
+    themselves, `[N, T, V]`, and no weight. Which it is is tried out.
     """
     model = llm.model
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     decoder = getattr(model, model.base_model_prefix, None)
     if isinstance(head, torch.nn.Linear) and isinstance(decoder, torch.nn.Module):
-        ids = torch.tensor([[llm.pad_id, 0, 1]], device=llm.device)
-        with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False).logits
-            hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
-            plain = torch.allclose(head(hidden).float(), logits.float(), rtol=1e-3, atol=1e-3)
+        plain = _is_plain(model, head, decoder, torch.tensor([[llm.pad_id, 0, 1]], device=llm.device))
         if plain:
 
             def from_hidden(ids: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -118,3 +114,18 @@ def hidden_and_head(llm: LLM) -> HiddenAndHead:
         return model(input_ids=ids, use_cache=False).logits, None, None
 
     return from_logits
+
+
+@torch.no_grad()
+def _is_plain(model: torch.nn.Module, head: torch.nn.Linear, decoder: torch.nn.Module, ids: Tensor) -> bool:
+    """Whether a model's logits are exactly what its head makes of the decoder's last hidden states."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    handle = head.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0].clone(), output.clone())))
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    if len(calls) != 1 or not torch.equal(calls[0][1].float(), logits.float()):
+        return False
+    hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+    return torch.allclose(hidden.float(), calls[0][0].float(), rtol=1e-3, atol=1e-5)

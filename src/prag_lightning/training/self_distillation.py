@@ -72,8 +72,15 @@ def _sample(llm: LLM, builder: ExampleBuilder, wanted: Sequence[_Wanted], rows: 
     texts: dict[int, str] = {}
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
-        sampler = RowSampler([seed(*wanted[place]) for place in batch], TEMPERATURE, TOP_K, length)
-        replies = generate(llm, [prompts[place] for place in batch], length, logits_processors=[sampler])
+        seeds = [seed(*wanted[place]) for place in batch]
+        replies = generate(
+            llm,
+            [prompts[place] for place in batch],
+            length,
+            make_processors=lambda rows, seeds=seeds: [  # type: ignore[misc]
+                RowSampler([seeds[row] for row in rows], TEMPERATURE, TOP_K, length)
+            ],
+        )
         texts.update(zip(batch, replies, strict=True))
     return [
         builder.prompts.answer_of(llm.tokenizer, texts[place], with_cot=builder.with_cot)

@@ -102,7 +102,7 @@ class ChainWriter:
         ]
 
     def _key(self, prompt: Sequence[int]) -> str:
-        content = [self.llm.fingerprint, str(self.llm.model.dtype), self.max_new_tokens, list(prompt)]
+        content = [self.llm.answer_fingerprint, str(self.llm.model.dtype), self.max_new_tokens, list(prompt)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
