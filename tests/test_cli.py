@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from transformers import AutoModelForCausalLM
 
+from chat_server import ChatServer
 from prag_lightning.cli.entry import main
 from prag_lightning.costs import read_costs
 from toy import EXPERIMENT, RECORDS, ROOT, edit, prag
@@ -415,3 +416,38 @@ def test_hidden_files_of_other_programs_are_left_alone(config, tmp_path, capsys)
     scatter(tmp_path / "output")
     assert prag("report", config) == 0
     assert "old" not in capsys.readouterr().out
+
+
+def test_answers_are_extracted_as_suits_the_dataset_and_what_is_cut_is_said(config, tmp_path, capsys):
+    def golds(records):
+        for row, answer in zip(records, ["12,500", ["J. R. Malo"], "yes"], strict=True):
+            row["answer"] = answer
+
+    edit(config, golds)
+    vanilla = "--model.inference_method=vanilla"
+    lost = "gold answers that no reply can match, since model.answer_extraction paper cuts them: 2 of 3"
+    results = tmp_path / "output" / EXPERIMENT / "vanilla" / "total"
+    for option, extraction in (("--model.max_new_tokens=6", "full"), ("--model.answer_extraction=paper", "paper")):
+        assert prag("test", config, vanilla, option) == 0
+        assert (lost in capsys.readouterr().err) == (extraction == "paper")
+        settings = json.loads((results / "config.json").read_text(encoding="utf-8"))
+        assert settings["model"]["answer_extraction"] == extraction
+        rows = json.loads((results / "predict.json").read_text(encoding="utf-8"))
+        assert [row["answer"] for row in rows] == ["12,500", ["J. R. Malo"], "yes"]
+    (tmp_path / "aug/toy").rename(tmp_path / "aug/popqa")
+    assert prag("test", config, vanilla, "--data.dataset=popqa") == 0
+    assert lost in capsys.readouterr().err
+
+
+def test_a_test_set_without_answers_goes_all_the_way(config, tmp_path, capsys):
+    questions = [{"_id": "a", "question": "Which fox?", "context": []}, {"_id": "b", "question": "Which bird?"}]
+    (tmp_path / "hotpot_test.json").write_text(json.dumps(questions), encoding="utf-8")
+    options = ["--data.dataset=hotpotqa", "--data.data_path=hotpot_test.json", "--data.require_answers=false"]
+    options.append("--data.augment_root=fresh")
+    with ChatServer() as url:
+        assert prag("augment", config, *options, f"--data.chat.base_url={url}") == 0
+    assert prag("test", config, "--model.inference_method=icl", *options) == 2
+    assert "Use 'prag predict'" in capsys.readouterr().err
+    assert prag("predict", config, "--model.inference_method=icl", *options) == 0
+    (path,) = (tmp_path / "output").rglob("predict.json")
+    assert [row["question"] for row in json.loads(path.read_text(encoding="utf-8"))] == ["Which fox?", "Which bird?"]

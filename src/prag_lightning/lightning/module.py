@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -20,7 +21,7 @@ from prag_lightning.llm.compute import Compute
 from prag_lightning.pipeline.data import ExperimentData
 from prag_lightning.pipeline.pipeline import Pipeline, Processes
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
-from prag_lightning.records import AugmentedQuestion
+from prag_lightning.records import AugmentedQuestion, Question
 from prag_lightning.training.library import PendingPassage
 from prag_lightning.warmup.questions import check_base_weight
 
@@ -148,9 +149,13 @@ class PragModule(LightningModule):
         """
         trained = self.pipeline.layout.trained_base
         if trained is not None and self.settings.uses_adapters:
-            records = self._data_module.records.values()
-            check_base_weight(trained.directory, (record.question.question for split in records for record in split))
+            check_base_weight(trained.directory, (question.question for question in self._questions()))
+        if self.trainer.is_global_zero:
+            self.pipeline.report_out_of_reach(self._questions())
         self._start_answering()
+
+    def _questions(self) -> Iterator[Question]:
+        return (record.question for records in self._data_module.records.values() for record in records)
 
     def on_predict_start(self) -> None:
         """Open what answering needs."""
@@ -164,7 +169,7 @@ class PragModule(LightningModule):
                 self.global_rank,
                 AnswerScores().to(self.device),
                 self._data_module.settings.with_cot,
-                self.settings.answer_extraction,
+                self.pipeline.answer_extraction,
             )
             for split in self._data_module.records
         }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
+from prag_lightning.data.benchmarks import SOURCES
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
@@ -19,9 +21,10 @@ from prag_lightning.llm.compute import Compute
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.llm.names import SETTING, short_name
 from prag_lightning.lora.store import adapter_hash
+from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.pipeline.data import ExperimentData
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
-from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.training.examples import ExampleBuilder, objective_name
 from prag_lightning.training.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
@@ -202,6 +205,22 @@ class Pipeline:
 
     # Answers
 
+    @property
+    def answer_extraction(self) -> Extraction:
+        """How answers are taken from replies: as configured, or else as suits the dataset."""
+        return self.settings.answer_extraction or ("paper" if self.data.settings.dataset in SOURCES else "full")
+
+    def report_out_of_reach(self, questions: Iterable[Question]) -> None:
+        """Say on the standard error how many gold answers no reply can match."""
+        answers = {question.question: question.answers for question in questions}
+        lost = sum(is_out_of_reach(aliases, self.answer_extraction) for aliases in answers.values())
+        if lost:
+            setting = f"model.answer_extraction {self.answer_extraction}"
+            print(
+                f"gold answers that no reply can match, since {setting} cuts them: {lost} of {len(answers)}",
+                file=sys.stderr,
+            )
+
     def answerer(self) -> Answerer:
         """What answers questions as configured."""
         settings, data = self.settings, self.data
@@ -285,4 +304,5 @@ class Pipeline:
 
     def as_dict(self) -> dict[str, Json]:
         """All settings of model and data, for `config.json`."""
-        return {"model": as_dict(self.settings), "data": as_dict(self.data.settings)}
+        model = as_dict(self.settings) | {"answer_extraction": self.answer_extraction}
+        return {"model": model, "data": as_dict(self.data.settings)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.data.boundary import AnswerBoundary
@@ -47,7 +47,8 @@ class ModelSettings:
         group_tokens: Tokens in a step of passages trained together: more is faster until memory or the device is full;
             auto measures that once, and keeps it beside the adapters.
         max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
-        answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.").
+        answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.");
+            unset means paper for the benchmarks, as published, and full for questions of your own.
         merge: How the adapters of a question's passages become one: sum (the method's), mean, score (weighted by
             retrieval), ties, orthogonal.
         adapters_from: own, or other: a control that merges the adapters of another question's passages.
@@ -79,7 +80,7 @@ class ModelSettings:
     distill_samples: int = 0
     group_tokens: int | Literal["auto"] = 8192
     max_new_tokens: int | None = None
-    answer_extraction: Extraction = "paper"
+    answer_extraction: Extraction | None = None
     merge: Merge = "sum"
     adapters_from: Literal["own", "other"] = "own"
     adapter_format: AdapterFormat = "float32"
@@ -106,14 +107,14 @@ class ModelSettings:
             ("merge", MERGES),
             ("objective", OBJECTIVES),
             ("include_text", INCLUDE_TEXTS),
-            ("answer_extraction", ("paper", "full")),
+            ("answer_extraction", (None, *get_args(Extraction))),
             ("adapters_from", ("own", "other")),
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} is {getattr(self, name)!r}",
                     where=f"model.{name}",
-                    hint=f"Give one of {', '.join(allowed)}",
+                    hint=f"Give one of {', '.join(filter(None, allowed))}",
                 )
 
     @property
