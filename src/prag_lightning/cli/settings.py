@@ -130,7 +130,7 @@ def compute_of(trainer: Namespace, command: str) -> Compute:
     count *= int(trainer.num_nodes or 1)
     if count > 1:
         print(f"prag {command} takes one device: {count} are for augment, fit, test and predict", file=sys.stderr)
-    return Compute.choose(str(trainer.accelerator), index, str(trainer.precision or "32-true"))
+    return Compute.choose(str(trainer.accelerator), index, trainer.precision)
 
 
 def _device(devices: Any) -> tuple[int, int]:

@@ -7,9 +7,7 @@ from typing import Any, cast
 from lightning import Trainer
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 
-from prag_lightning.errors import InputError
-
-PRECISIONS = ("32-true", "bf16-true", "bf16-mixed", "16-true", "16-mixed", "64-true")
+from prag_lightning.llm.compute import check_precision, precision_name
 
 
 class LLMPrecision(Precision):
@@ -26,18 +24,6 @@ class LLMPrecision(Precision):
         self.precision = cast(Any, precision)
 
 
-def check_precision(asked: object) -> None:
-    """Look whether a precision is one that the LLM can run in.
-
-    Raises:
-        InputError: if it is not.
-    """
-    if str(asked).startswith("transformer-engine"):
-        raise InputError(
-            f"precision {asked!r} is not supported", where="trainer.precision", hint=f"Take {', '.join(PRECISIONS)}"
-        )
-
-
 def use_llm_precision(trainer: Trainer, asked: object) -> None:
     """Let a trainer's precision be that of the LLM alone.
 
@@ -45,13 +31,6 @@ def use_llm_precision(trainer: Trainer, asked: object) -> None:
         InputError: if its device has no such precision.
     """
     plugin, device = trainer.precision_plugin, trainer.strategy.root_device
-    if str(asked) in ("16", "16-mixed") and plugin.precision != "16-mixed":
-        raise InputError(
-            f"precision '16-mixed' needs a GPU, and this runs on {device.type}",
-            where="trainer.precision",
-            hint="Take bf16-mixed or 32-true",
-        )
-    if plugin.precision == "64-true" and device.type == "mps":
-        raise InputError("precision '64-true' does not exist on mps", where="trainer.precision", hint="Take 32-true")
+    check_precision(precision_name(plugin.precision if asked is None else asked), device)
     if isinstance(plugin, HalfPrecision | DoublePrecision):
         trainer.strategy.precision_plugin = LLMPrecision(plugin.precision)

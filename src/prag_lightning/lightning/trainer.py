@@ -18,9 +18,10 @@ from prag_lightning.errors import PragError
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule, pipeline_of
-from prag_lightning.lightning.precision import check_precision, use_llm_precision
+from prag_lightning.lightning.precision import use_llm_precision
 from prag_lightning.lightning.processes import IndependentProcesses
 from prag_lightning.lightning.summaries import Summaries
+from prag_lightning.llm.compute import precision_name
 from prag_lightning.llm.devices import device_name
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -44,7 +45,7 @@ class PragTrainer(Trainer):
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(PragProgressBar())
         kwargs["callbacks"] = [*callbacks, CostRecord(), Summaries()]
-        check_precision(kwargs.get("precision"))
+        precision_name(kwargs.get("precision"))
         super().__init__(*args, **kwargs)
         if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
             kwargs["strategy"] = IndependentProcesses()

@@ -13,8 +13,38 @@ from prag_lightning.llm.loading import DTYPES
 
 _CPU = torch.device("cpu")
 _MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-_PRECISIONS = ("32-true", *DTYPES, *_MIXED)
-_SHORT = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+PRECISIONS = ("32-true", *DTYPES, *_MIXED)
+_OTHER_NAMES = {"None": "32-true", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def precision_name(asked: object) -> str:
+    """The name of a precision, of those that Lightning's trainer has for it.
+
+    Raises:
+        InputError: if the LLM cannot run in it.
+    """
+    name = _OTHER_NAMES.get(str(asked), str(asked))
+    if name not in PRECISIONS:
+        raise InputError(
+            f"precision {asked!r} is not supported", where="trainer.precision", hint=f"Take {', '.join(PRECISIONS)}"
+        )
+    return name
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Look whether a device has a precision.
+
+    Raises:
+        InputError: if it has not.
+    """
+    if precision == "16-mixed" and device.type == "cpu":
+        raise InputError(
+            f"precision '16-mixed' needs a GPU, and this runs on {device.type}",
+            where="trainer.precision",
+            hint="Take bf16-mixed or 32-true",
+        )
+    if precision == "64-true" and device.type == "mps":
+        raise InputError("precision '64-true' does not exist on mps", where="trainer.precision", hint="Take 32-true")
 
 
 @dataclass(frozen=True)
@@ -37,31 +67,20 @@ class Compute:
         return DTYPES.get(self.precision, torch.float32)
 
     @classmethod
-    def choose(cls, accelerator: str = "auto", index: int = 0, precision: str = "32-true") -> Compute:
+    def choose(cls, accelerator: str = "auto", index: int = 0, precision: object = None) -> Compute:
         """One device and a precision, by the names that Lightning's trainer has for them.
 
         Args:
             accelerator: cpu, gpu, cuda, mps, or auto: the best there is.
             index: Which of several GPUs.
-            precision: 32-true, bf16-true, 16-true, 64-true, bf16-mixed or 16-mixed.
+            precision: One of `PRECISIONS`; unset means 32-true.
 
         Raises:
             InputError: if there is no such device, or it cannot compute so.
         """
-        precision = _SHORT.get(precision, precision)
-        if precision not in _PRECISIONS:
-            raise InputError(
-                f"the precision is {precision!r}",
-                where="trainer.precision",
-                hint=f"Give one of {', '.join(_PRECISIONS)}",
-            )
+        precision = precision_name(precision)
         device = _device(accelerator, index)
-        if (precision, device.type) in (("16-mixed", "cpu"), ("64-true", "mps")):
-            raise InputError(
-                f"precision {precision!r} does not exist on {device.type}",
-                where="trainer.precision",
-                hint="Take bf16-mixed or 32-true",
-            )
+        check_precision(precision, device)
         if precision not in _MIXED:
             return cls(device, precision)
         dtype = _MIXED[precision]

@@ -16,11 +16,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.journal import Journal
-from prag_lightning.lightning.precision import check_precision, use_llm_precision
+from prag_lightning.lightning.precision import use_llm_precision
 from prag_lightning.lightning.processes import LinkedProcesses
 from prag_lightning.lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
 from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
 from prag_lightning.lightning.warmup.module import WarmupModule
+from prag_lightning.llm.compute import precision_name
 from prag_lightning.llm.loading import load_llm_for
 from prag_lightning.lora.adapters import is_adapter, lora_config, write_adapter
 from prag_lightning.records import Json
@@ -51,7 +52,7 @@ class WarmupTrainer(Trainer):
         if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(WarmupProgressBar())
         kwargs["callbacks"] = callbacks
-        check_precision(kwargs.get("precision"))
+        precision_name(kwargs.get("precision"))
         super().__init__(*args, **kwargs)
         if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
             kwargs["strategy"] = LinkedProcesses()
