@@ -15,8 +15,8 @@ from prag_lightning.files import path_in_errors, read_json, visible, write_json
 from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.records import Json
 
-IDENTITY = "identity"
-"""The key of `config.json` that has it."""
+IDENTITY, MADE_BY = "identity", "made_by"
+"""The keys of `config.json` that have it, and what has no part in it: versions, devices and so on."""
 CONFIG_FILE = "config.json"
 _IN_PATH = frozenset(
     {
@@ -34,7 +34,7 @@ _OF_NO_ANSWER = frozenset(
 )
 """Settings that say where things are, how fast they are done, which questions are asked, or how passages were
 augmented."""
-_BY_CONTENT = frozenset({"model_name", "prompts", "corpus", "retriever"})
+_BY_CONTENT = frozenset({"model_name", "prompts", "template_date", "corpus", "retriever"})
 """Settings in whose place the identity has what they name."""
 _OF_PASSAGES = frozenset({"topk", "retrieve_at_test"})
 _OF_ADAPTERS = frozenset({"per_device_train_batch_size", "block_size", "adapter_format", "target_modules"})

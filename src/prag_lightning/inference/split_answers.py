@@ -8,15 +8,16 @@ from pathlib import Path
 from prag_lightning.inference.answerer import Row
 from prag_lightning.inference.scores import SCORES, AnswerScores
 from prag_lightning.journal import Journal
-from prag_lightning.metrics import Extraction, answer_presence, evaluate
-from prag_lightning.records import AugmentedQuestion
+from prag_lightning.metrics import Extraction, answer_presence, evaluate, is_out_of_reach
+from prag_lightning.records import AugmentedQuestion, answers_from_json
 
 
 class SplitAnswers:
     """What a process has answered of a split.
 
     Args:
-        directory: Where the results go; the journal of answers stands there too.
+        directory: Where the journal of answers stands; runs of other settings share it, and answers that these leave
+            as they are.
         rank: This process's number.
         scores: Takes in what the answers score.
         with_cot: The answers are chains of thought.
@@ -26,7 +27,7 @@ class SplitAnswers:
     def __init__(
         self, directory: Path, rank: int, scores: AnswerScores, with_cot: bool = False, extraction: Extraction = "paper"
     ) -> None:
-        self.directory, self.scores, self.with_cot, self.extraction = directory, scores, with_cot, extraction
+        self.scores, self.with_cot, self.extraction = scores, with_cot, extraction
         self.journal = Journal(directory, rank, {"text": str, "seconds": int | float})
         self.rows: list[Row] = []
         self.unanswered: dict[int, str] = {}
@@ -49,6 +50,17 @@ class SplitAnswers:
         self.unanswered |= {row["test_id"]: row["unanswered"] for row in rows if "unanswered" in row}
         self.rows += answered
         return answered
+
+    def counts(self, rows: Sequence[Row]) -> dict[str, int]:
+        """How many questions were not answered, and of how many the extraction cuts the gold answer, where there are
+        any.
+
+        Args:
+            rows: Those of all processes.
+        """
+        cut = [row for row in rows if is_out_of_reach(answers_from_json(row["answer"], ""), self.extraction)]
+        counts = {"unanswered": len(self.unanswered), "out_of_reach": len(cut)}
+        return {name: count for name, count in counts.items() if count}
 
     def so_far(self) -> dict[str, float]:
         """The means of this process's scores up to now."""

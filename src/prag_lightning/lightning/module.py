@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -12,6 +14,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from prag_lightning.errors import PragError
 from prag_lightning.inference.answerer import Answerer, Row
+from prag_lightning.inference.identity import claim_folder
 from prag_lightning.inference.results import print_results, write_predictions, write_results
 from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
@@ -21,7 +24,7 @@ from prag_lightning.llm.compute import Compute
 from prag_lightning.pipeline.data import ExperimentData
 from prag_lightning.pipeline.pipeline import Pipeline, Processes
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
-from prag_lightning.records import AugmentedQuestion, Question
+from prag_lightning.records import AugmentedQuestion, Json, Question
 from prag_lightning.training.library import PendingPassage
 from prag_lightning.warmup.questions import check_base_weight
 
@@ -59,6 +62,10 @@ class PragModule(LightningModule):
         """By split, what this process has answered, in the order of the loaders."""
         self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
         """By split, the rows of all processes and their scores."""
+        self.folder: Path
+        """Of the results."""
+        self.written: list[Path] = []
+        """The files of answers without scores."""
 
     def configure_model(self) -> None:
         """Load the LLM, once, to the trainer's device and in its precision, and let the data module ask for groups."""
@@ -165,7 +172,7 @@ class PragModule(LightningModule):
         self.answerer = self.pipeline.answerer()
         self.answers = {
             split: SplitAnswers(
-                self.pipeline.layout.results(self.settings.method, split),
+                self._published_folder / split,
                 self.global_rank,
                 AnswerScores().to(self.device),
                 self._data_module.settings.with_cot,
@@ -199,13 +206,15 @@ class PragModule(LightningModule):
             values, rows = answers.means(), self._gathered_rows(answers)
             if self.trainer.is_global_zero and rows:
                 seconds = sum(row["seconds"] for row in rows) / len(rows)
-                values |= {"questions": len(rows), "seconds_per_question": seconds}
-                values |= {"unanswered": len(answers.unanswered)} if answers.unanswered else {}
-                write_results(answers.directory, self.pipeline.as_dict(), rows, values)
+                values |= {"questions": len(rows), "seconds_per_question": seconds, **answers.counts(rows)}
                 self.results[split] = (rows, values)
             self.log_dict(
                 {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
             )
+        if self.results:
+            folder, config = self._claim_folder(list(self.results))
+            for split, (rows, values) in self.results.items():
+                write_results(folder / split, config, rows, values)
 
     def on_test_end(self) -> None:
         """Print the scores, below the progress.
@@ -214,16 +223,17 @@ class PragModule(LightningModule):
             PragError: naming the questions that could not be answered.
         """
         if self.results:
-            print_results({self.answers[split].directory: scores for split, (_, scores) in self.results.items()})
+            print_results({self.folder / split: scores for split, (_, scores) in self.results.items()})
+        self._say_where()
         self._name_unanswered()
 
     def on_predict_epoch_end(self) -> None:
         """Gather the answers of all processes and write them."""
-        self.written = []
-        for answers in self.answers.values():
-            rows = self._gathered_rows(answers)
-            if self.trainer.is_global_zero and rows:
-                self.written.append(write_predictions(answers.directory, self.pipeline.as_dict(), rows))
+        gathered = {split: self._gathered_rows(answers) for split, answers in self.answers.items()}
+        rows_by_split = {split: rows for split, rows in gathered.items() if self.trainer.is_global_zero and rows}
+        if rows_by_split:
+            folder, config = self._claim_folder(list(rows_by_split))
+            self.written = [write_predictions(folder / split, config, rows) for split, rows in rows_by_split.items()]
 
     def on_predict_end(self) -> None:
         """Say where the answers are.
@@ -234,6 +244,22 @@ class PragModule(LightningModule):
         for path in self.written:
             print(f"Answers are in {path}")
         self._name_unanswered()
+
+    def _claim_folder(self, splits: Sequence[str]) -> tuple[Path, dict[str, Json]]:
+        """The folder of the results, and what their `config.json` says."""
+        seed = os.environ.get("PL_GLOBAL_SEED")
+        config = self.pipeline.result_config(None if seed is None else int(seed))
+        self.folder = claim_folder(self._published_folder, config, splits)
+        return self.folder, config
+
+    def _say_where(self) -> None:
+        """Say where results are that could not have the published folder."""
+        if self.results and self.folder != self._published_folder:
+            print(f"{self._published_folder} has results of other settings; these are in {self.folder}")
+
+    @property
+    def _published_folder(self) -> Path:
+        return self.pipeline.layout.results(self.settings.method)
 
     def _name_unanswered(self) -> None:
         if not self.trainer.is_global_zero:
@@ -250,7 +276,7 @@ class PragModule(LightningModule):
             raise PragError(
                 f"{len(unanswered)} could not be answered or used, the others were: "
                 + "; ".join(unanswered[:NAMED_FAILURES]),
-                where=str(next(iter(self.answers.values())).directory.parent),
+                where=str(self._published_folder),
                 hint="Shorten them, take fewer passages (data.topk), or see what 'prag fit' says of them",
             )
 

@@ -17,7 +17,7 @@ from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import visible
 from prag_lightning.pipeline.settings import DataSettings
-from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.retrieval import ElasticsearchRetriever, RankBM25Retriever, Retriever, VersionedRetriever
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class ExperimentData:
             InputError: for a dataset that is missing or malformed, or has no such split.
         """
         settings = self.settings
-        retriever = self.retriever if settings.retriever is not None or settings.corpus is not None else None
+        retriever = self.retriever if self.has_retriever else None
         retrieval = version = None
         if isinstance(retriever, VersionedRetriever):
             retrieval = retriever.settings()
@@ -116,6 +116,24 @@ class ExperimentData:
             return {}
         return {split: survey(task, split) for split in task.questions}
 
+    @property
+    def has_retriever(self) -> bool:
+        """Whether there is something to retrieve from."""
+        return self.settings.retriever is not None or self.settings.corpus is not None
+
+    def describe_retriever(self) -> dict[str, Json]:
+        """The retriever's kind and settings, and the version of its corpus, as far as it tells; empty without one."""
+        if not self.has_retriever:
+            return {}
+        retriever = self.retriever
+        if not isinstance(retriever, VersionedRetriever):
+            return {"retriever": type(retriever).__qualname__}
+        version = None
+        if self.settings.retrieve_at_test or not isinstance(retriever, ElasticsearchRetriever):
+            with suppress(PragError):  # whoever searches will tell
+                version = retriever.corpus_version()
+        return {**retriever.settings(), "corpus": version}
+
     def records(self) -> Records:
         """The augmented records by split, cut to `data_type`, `sample` and `topk`, with today's gold answers where the
         dataset is there; what else has changed since they were written is said.
@@ -123,14 +141,7 @@ class ExperimentData:
         Raises:
             InputError: if there are none, or one is malformed: the message names file and record.
         """
-        files = {path.stem: path for path in self._augmented_files()}
-        if not files:
-            raise InputError(
-                "there is no augmented data",
-                where=str(self.augment_folder),
-                hint="Run 'prag augment' with the same configuration",
-            )
-        chosen, surveys = self._chosen(files, str(self.augment_folder)), self.surveys()
+        chosen, surveys = self.record_files(), self.surveys()
         for found in surveys.values():
             if found.summary:
                 print(f"note: {found.path}: {found.summary}. See 'prag augment'", file=sys.stderr)
@@ -144,6 +155,21 @@ class ExperimentData:
             )
             for split, path in chosen.items()
         }
+
+    def record_files(self) -> dict[str, Path]:
+        """The augmented files by split, of `data_type` if it is set.
+
+        Raises:
+            InputError: if there are none.
+        """
+        files = {path.stem: path for path in self._augmented_files()}
+        if not files:
+            raise InputError(
+                "there is no augmented data",
+                where=str(self.augment_folder),
+                hint="Run 'prag augment' with the same configuration",
+            )
+        return self._chosen(files, str(self.augment_folder))
 
     def augmented_passages(self) -> dict[str, AugmentedPassage]:
         """Every passage of the augmented files that there are, by its text."""

@@ -15,14 +15,17 @@ from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
 from prag_lightning.inference.asker import Asker
+from prag_lightning.inference.identity import IDENTITY, MADE_BY, content_hash, result_identity
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.journal import Journal
 from prag_lightning.llm.compute import Compute
+from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.llm.names import SETTING, short_name
 from prag_lightning.lora.store import adapter_hash
 from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.pipeline.data import ExperimentData
+from prag_lightning.pipeline.provenance import commit, file_hash, versions
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.training.examples import ExampleBuilder, objective_name
@@ -221,6 +224,11 @@ class Pipeline:
                 file=sys.stderr,
             )
 
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens of the longest answer."""
+        return self.settings.max_new_tokens or (128 if self.data.settings.with_cot else 20)
+
     def answerer(self) -> Answerer:
         """What answers questions as configured."""
         settings, data = self.settings, self.data
@@ -228,7 +236,7 @@ class Pipeline:
             self.llm,
             data.prompts,
             settings.inference_method,
-            settings.max_new_tokens or (128 if data.settings.with_cot else 20),
+            self.max_new_tokens,
             self.adapters() if settings.uses_adapters else None,
             data.settings.with_cot,
             data.settings.dataset,
@@ -292,7 +300,7 @@ class Pipeline:
 
     def is_answered(self, answerer: Answerer) -> Callable[[AugmentedQuestion], bool]:
         """What says whether a question has been answered in an earlier run."""
-        splits = self.layout.results(self.settings.method, "any").parent.glob("*/journal-*.jsonl")
+        splits = self.layout.results(self.settings.method).glob("*/journal-*.jsonl")
         no_rank = -1  # reads what others write, and leaves their torn lines to them
         journals = [Journal(folder, no_rank) for folder in sorted({path.parent for path in splits})]
 
@@ -302,7 +310,49 @@ class Pipeline:
 
         return answered
 
-    def as_dict(self) -> dict[str, Json]:
-        """All settings of model and data, for `config.json`."""
-        model = as_dict(self.settings) | {"answer_extraction": self.answer_extraction}
-        return {"model": model, "data": as_dict(self.data.settings)}
+    # Results
+
+    def result_config(self, seed: int | None = None) -> dict[str, Json]:
+        """What `config.json` says of a result: all settings of model and data, what decides the result beyond its path,
+        and what made it.
+
+        Args:
+            seed: Of the run, if it has one.
+        """
+        return {
+            "model": as_dict(self.settings) | {"answer_extraction": self.answer_extraction},
+            "data": as_dict(self.data.settings),
+            IDENTITY: self._identity(),
+            MADE_BY: self._made_by(seed),
+        }
+
+    def _identity(self) -> dict[str, Json]:
+        data = self.data.settings
+        content = {
+            "model": self.llm.fingerprint,
+            "prompts": self.data.prompts.fingerprint(self.llm.tokenizer, with_cot=data.with_cot, dataset=data.dataset),
+            "precision": self.compute.precision,
+            "max_new_tokens": self.max_new_tokens,
+            "answer_extraction": self.answer_extraction,
+        }
+        if data.retrieve_at_test or self.settings.merge == "score":
+            content["retriever"] = content_hash(self.data.describe_retriever())
+        return result_identity(self.settings.inference_method, as_dict(self.settings) | as_dict(data), content)
+
+    def _made_by(self, seed: int | None) -> dict[str, Json]:
+        config, data = self.llm.model.config, self.data
+        return {
+            "versions": versions(),
+            "commit": commit(),
+            "seed": seed,
+            "precision": self.compute.precision,
+            "device": device_name(self.compute.device),
+            "processes": self.processes.world_size,
+            "model": {
+                "name": self.settings.model_name,
+                "revision": getattr(config, "_commit_hash", None),
+                "fingerprint": self.llm.fingerprint,
+            },
+            "retriever": data.describe_retriever() or None,
+            "augmented": {split: file_hash(path) for split, path in data.record_files().items()},
+        }

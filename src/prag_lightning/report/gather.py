@@ -11,7 +11,7 @@ from typing import get_args
 from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json
-from prag_lightning.inference.identity import CONFIG_FILE, IDENTITY, method_settings
+from prag_lightning.inference.identity import CONFIG_FILE, IDENTITY, MADE_BY, method_settings
 from prag_lightning.inference.results import PREDICTIONS, RESULT_FILE, find_results, method_order, read_scores
 from prag_lightning.llm.names import short_name
 from prag_lightning.metrics import Extraction, is_out_of_reach
@@ -231,7 +231,7 @@ def read_result(directory: Path) -> Result:
     settings = {str(name): value for part in parts for name, value in part.items()}
     replies = _read_replies(directory / PREDICTIONS)
     directory = directory.resolve() if len(directory.parts) < 2 else directory
-    about = [value if isinstance(value := config.get(name), Mapping) else {} for name in (IDENTITY, "made_by")]
+    about = [value if isinstance(value := config.get(name), Mapping) else {} for name in (IDENTITY, MADE_BY)]
     result = Result(directory, directory.parent.name, directory.name, replies, settings, read_scores(directory), *about)
     for score in ("em", "f1"):
         said, mean = result.summary.get(score), result.mean(score)

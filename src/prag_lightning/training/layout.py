@@ -55,9 +55,9 @@ class Layout:
         """The recipe's directory; below it `{split}/data_{did}/passage_{pid}`."""
         return self.offline_root / self._experiment
 
-    def results(self, method: str, split: str) -> Path:
-        """Where `config.json`, `predict.json` and `result.txt` of a split go."""
-        return self.output_root / self._experiment / method / split
+    def results(self, method: str) -> Path:
+        """Where a method's results go, a folder a split, unless others are there: see `identity.claim_folder`."""
+        return self.output_root / self._experiment / method
 
     @property
     def _model_and_rank(self) -> Path:
