@@ -70,7 +70,10 @@ def test_mistyped_words_are_answered_with_the_nearest(capsys, args, words):
         ),
         (["--model.merge", "smu"], "merge is 'smu' (model.merge). Did you mean sum?"),
         (["--data.with_cot", "perhaps"], "with_cot is 'perhaps' (data.with_cot). Give true or false."),
-        (["--data.retriever", "prag_lightning.retrieval.Foo"], "has no attribute 'Foo' (data.retriever)"),
+        (
+            ["--data.retriever", "prag_lightning.retrieval.BM25Retriever"],
+            "has no attribute 'BM25Retriever' (data.retriever). Did you mean prag_lightning.retrieval.BM25sRetriever?",
+        ),
         (["--data.retriever", "prag_lightning.retrieval.BM25sRetriever"], "BM25sRetriever: index is not set"),
         (["--model.model_name"], "--model.model_name needs a value"),
     ],

@@ -45,8 +45,8 @@ def _prag_parser(file: Any) -> ArgumentParser:
         if group not in levels:
             levels[group] = levels[""].add_parser(group, help=command.help).add_subparsers()
         own = levels[group].add_parser(word, help=command.help)
-        if name == "completion":
-            own.add_argument("shell", choices=SHELLS)
+        if name in ("completion", "init"):
+            own.add_argument("shell", choices=SHELLS) if name == "completion" else own.add_argument("folder")
             continue
         for action in _parser_of(name)._actions:
             if not action.option_strings or action.dest == "help" or action.help is SUPPRESS:

@@ -30,7 +30,7 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output has seen enough; the rest goes nowhere, or Python would complain when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 141  # as a shell says of a process that SIGPIPE has ended
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
             received.append(signal.SIGINT)

@@ -67,6 +67,7 @@ def help_text() -> str:
     lines += [
         "",
         "Start with:",
+        "  prag demo",
         '  prag ask --config configs/demo.yaml "Which country does Helstead belong to?"',
         "Any value of a file can be overridden:",
         "  prag test --config configs/demo.yaml --model.inference_method combine",

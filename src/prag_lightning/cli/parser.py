@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
+from prag_lightning import retrieval
 from prag_lightning.cli.config_files import config_files, read_config
 from prag_lightning.cli.front import did_you_mean
 from prag_lightning.errors import InputError, PragError
@@ -31,6 +32,11 @@ _FACTS = re.compile(
     r"\s*\((?P<required>required)?(?:, )?(?:type: .*?)?(?:(?:, )?default: (?P<default>.*))?\)\Z", re.DOTALL
 )
 """What jsonargparse's help ends in."""
+_CLASSES = (
+    *(f"prag_lightning.{name}" for name in ("WarmupModule", "WarmupDataModule")),
+    *(f"prag_lightning.retrieval.{name}" for name in retrieval.__all__ if name.endswith("Retriever")),
+)
+"""What configurations name by class_path."""
 _NOUNS: dict[object, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -113,7 +119,8 @@ class OneLineErrors(ArgumentParser):
             return self._unset(key)
         if found := _CLASS.search(text):
             reason = _plain(found[2]) or "it cannot be made so"
-            hint = "Mend its class_path or init_args" if "." in found[1] else ""
+            near = did_you_mean(found[1], _CLASSES) if "no attribute" in reason or "No module" in reason else ""
+            hint = near or "Mend its class_path or init_args"
             return InputError(f"{found[1]}: {reason}", where=self._where(key), hint=hint)
         value = _VALUE.search(text)
         kind = self._type(key)
