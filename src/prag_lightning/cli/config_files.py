@@ -9,7 +9,7 @@ from pathlib import Path
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
 from prag_lightning.records import Json
-from prag_lightning.resources import locate
+from prag_lightning.resources import AUGMENTED, locate
 
 _FLAGS = ("--config", "-c")
 WARMUP_STAGES = ("warmup-data", "fit")
@@ -65,6 +65,7 @@ def _with_inputs_located(value: Json, folder: Path, name: str = "") -> Json:
     if isinstance(value, list):
         return [_with_inputs_located(item, folder, name) for item in value]
     is_path = name in _INPUTS and isinstance(value, str) and (name, value) != ("base_weight", "warmup")
+    is_path = is_path or (name, value) == ("augment_root", AUGMENTED)
     return str(locate(value, folder)) if is_path else value
 
 

@@ -30,6 +30,11 @@ _PLACEHOLDERS: dict[str, frozenset[str]] = {
     "rewrite.user": frozenset({"passage"}),
     "qa.user": frozenset({"passage"}),
 }
+_OPTIONAL: dict[str, frozenset[str]] = {
+    "direct.closed_book": frozenset({"question", "fewshot"}),
+    "cot.closed_book": frozenset({"question", "fewshot"}),
+}
+"""What takes `user`'s place where no passage is shown."""
 _DATE = date.fromisoformat(TEMPLATE_DATE)
 _NEEDED_NOT = frozenset({"index", "fewshot"})
 """Placeholders that a template may do without."""
@@ -41,7 +46,7 @@ class PromptTemplates:
 
     Args:
         templates: Template by name: `passage`, `example`, and `user` or `assistant` under `direct`, `cot`, `rewrite`,
-            `qa`.
+            `qa`; under `direct` and `cot` also `closed_book`, where a question without passages has its own.
         fewshot: Worked examples `(question, answer)` by dataset.
         answer_boundary: Where prompts end; see `AnswerBoundary`.
         template_date: What chat templates that write today's date take for it.
@@ -78,8 +83,9 @@ class PromptTemplates:
             raise InputError(
                 f"template_date is {template_date!r}", where="data.template_date", hint=f"Give one like {TEMPLATE_DATE}"
             ) from error
-        data = read_yaml(locate(path), "prompt file", "Set data.prompts to a file like configs/prompts/default.yaml")
+        data = _read(locate(path))
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
+        templates |= {name: _template(data, name, str(path)) for name in _OPTIONAL if _value(data, name) is not None}
         fewshot = data.get("fewshot") or {}
         if not isinstance(fewshot, dict):
             raise InputError("'fewshot' is no mapping from dataset to examples", where=str(path))
@@ -127,7 +133,7 @@ class PromptTemplates:
             for index, text in enumerate(passages, 1)
         )
         user = fill(
-            self.templates[f"{kind}.user"],
+            self.templates[f"{kind}.user" if passages else self._closed_book(kind)],
             passages=passage_lines,
             question=as_data(tokenizer, end_with_question_mark(question)),
             fewshot=self.fewshot_text(dataset) if with_cot else "",
@@ -145,6 +151,10 @@ class PromptTemplates:
             assistant = [*boundary.ids, *text_ids(tokenizer, boundary.rest + closing)]
         return ids + assistant
 
+    def _closed_book(self, kind: str) -> str:
+        name = f"{kind}.closed_book"
+        return name if name in self.templates else f"{kind}.user"
+
     def answer_of(self, tokenizer: PreTrainedTokenizerBase, reply: str, *, with_cot: bool = False) -> str:
         """The answer in a model's continuation of an open prompt: without what the boundary left it to write."""
         if self.answer_boundary == "published":
@@ -152,15 +162,20 @@ class PromptTemplates:
         prefix, _, _ = self.templates["cot.assistant" if with_cot else "direct.assistant"].partition("{answer}")
         return reply.strip().removeprefix(self._boundary(tokenizer, prefix).rest.strip()).lstrip()
 
-    def fingerprint(self, tokenizer: PreTrainedTokenizerBase, *, with_cot: bool = False, dataset: str = "") -> str:
-        """Hex SHA-256 of what a tokenizer and its chat template make of questions with these templates; for the
-        arguments see `question_ids`."""
+    def fingerprint(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        with_cot: bool = False,
+        dataset: str = "",
+        with_passages: bool = True,
+    ) -> str:
+        """Hex SHA-256 of what a tokenizer and its chat template make of questions with these templates, with passages
+        and without, or without alone; for the other arguments see `question_ids`."""
+        shown = [("Emma\n is a novel. ", "By {Jane Austen}.")] if with_passages else []
         rendered = [
-            self.question_ids(tokenizer, question, passages, answer=answer, with_cot=with_cot, dataset=dataset)
-            for question, passages in (
-                (" Who wrote Emma", ()),
-                ("Where?", ("Emma\n is a novel. ", "By {Jane Austen}.")),
-            )
+            self.question_ids(tokenizer, " Who wrote Emma", passages, answer=answer, with_cot=with_cot, dataset=dataset)
+            for passages in ((), *shown)
             for answer in (None, "Jane Austen", "1815")
         ]
         return hashlib.sha256(json.dumps([self.answer_boundary, rendered]).encode()).hexdigest()
@@ -200,14 +215,38 @@ def end_with_full_stop(answer: str) -> str:
     return answer if answer.endswith(".") else answer + "."
 
 
-def _template(data: dict[str, Any], name: str, path: str) -> str:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A prompt file's templates over those of the file that its key `base` names, relative to it."""
+    if path.resolve() in above:
+        raise InputError("the prompt file builds on itself", where=str(path), hint="Take it out of its own 'base'")
+    data = read_yaml(path, "prompt file", "Set data.prompts to a file like configs/prompts/default.yaml")
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise InputError("'base' is no file's name", where=str(path), hint="Give the name of one prompt file")
+    return _merged(_read(path.parent / base, (*above, path.resolve())), data)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key: (below[key], above[key]) for key in below.keys() & above.keys()}
+    mappings = {key: _merged(*pair) for key, pair in both.items() if all(isinstance(each, dict) for each in pair)}
+    return {**below, **above, **mappings}
+
+
+def _value(data: dict[str, Any], name: str) -> Any:
     value: Any = data
     for key in name.split("."):
         value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _template(data: dict[str, Any], name: str, path: str) -> str:
+    value = _value(data, name)
     if not isinstance(value, str):
         raise InputError(f"no template {name!r}", where=path, hint="Start from configs/prompts/default.yaml")
     present = set(re.findall(r"\{(\w+)\}", value))
-    for placeholder in sorted(_PLACEHOLDERS[name] - _NEEDED_NOT - present):
+    for placeholder in sorted((_PLACEHOLDERS | _OPTIONAL)[name] - _NEEDED_NOT - present):
         raise InputError(f"template {name!r} lacks the placeholder {{{placeholder}}}", where=path)
     return value
 

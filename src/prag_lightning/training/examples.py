@@ -95,7 +95,9 @@ class ExampleBuilder:
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 of all that decides the examples of a passage: those of another builder train other adapters."""
-        prompts = self.prompts.fingerprint(self.tokenizer, with_cot=self.with_cot, dataset=self.dataset)
+        prompts = self.prompts.fingerprint(
+            self.tokenizer, with_cot=self.with_cot, dataset=self.dataset, with_passages=self.objective != "closed_book"
+        )
         content: list[Any] = [prompts, self.block_size, self.objective]
         content += [self.include_text] if self.include_text != "none" else []
         content += [{"locality": self.locality}] if self.locality else []
