@@ -16,6 +16,7 @@ from prag_lightning.training.loss import hidden_and_head
 from tiny_llm import save_random_llm
 from tools.supported_models import try_out, update_error
 from tools.tiny_models import TOKENIZER, save_tiny, targets
+from toy import prag
 
 PROMPTS = [[5, 6, 7, 8, 9], [40, 50]]
 
@@ -203,3 +204,38 @@ def test_the_table_of_model_types_says_what_is(model_type, tmp_path):
     assert found[:3] + found[4:] == told[:3] + told[4:]
     if found[3].strip():
         assert float(found[3]) < 1e-3
+
+
+# Through the command
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: change_tensors(folder, lambda tensors: tensors.pop("lm_head.weight")), "lacks lm_head.weight"),
+        (lambda folder: AutoTokenizer.from_pretrained(TOKENIZER).save_pretrained(folder), "beyond its 260 embeddings"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pytorch_model.bin only"),
+    ],
+    ids=["weights", "tokenizer", "pickled"],
+)
+def test_a_model_that_is_not_right_ends_a_command_in_one_line(spoil, reason, folder, config, capsys):
+    spoil(folder)
+    assert prag("fit", config, "--trainer.logger=false", f"--model.model_name={folder}") == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("prag: error: "))
+    assert reason in line
+    assert "model.model_name" in line
+
+
+def test_a_command_answers_with_a_checkpoint_made_for_beams(folder, config, tmp_path):
+    def texts():
+        assert prag("predict", config, "--model.inference_method=vanilla", f"--model.model_name={folder}") == 0
+        (path,) = (tmp_path / "output").rglob("predict.json")
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        shutil.rmtree(tmp_path / "output")
+        return [row["text"] for row in rows]
+
+    plain = texts()
+    change_json(folder / "generation_config.json", num_beams=4, num_return_sequences=2, do_sample=True)
+    assert texts() == plain
+    change_json(folder / "generation_config.json", repetition_penalty=1.5)
+    assert texts() != plain
