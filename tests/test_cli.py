@@ -426,10 +426,14 @@ def test_answers_are_extracted_as_suits_the_dataset_and_what_is_cut_is_said(conf
     edit(config, golds)
     vanilla = "--model.inference_method=vanilla"
     lost = "gold answers that no reply can match, since model.answer_extraction paper cuts them: 2 of 3"
-    results = tmp_path / "output" / EXPERIMENT / "vanilla" / "total"
-    for option, extraction in (("--model.max_new_tokens=6", "full"), ("--model.answer_extraction=paper", "paper")):
+    runs = (
+        ("--model.max_new_tokens=6", "full", "vanilla"),
+        ("--model.answer_extraction=paper", "paper", "vanilla_answer_extraction=paper"),
+    )
+    for option, extraction, folder in runs:
         assert prag("test", config, vanilla, option) == 0
         assert (lost in capsys.readouterr().err) == (extraction == "paper")
+        results = tmp_path / "output" / EXPERIMENT / folder / "total"
         settings = json.loads((results / "config.json").read_text(encoding="utf-8"))
         assert settings["model"]["answer_extraction"] == extraction
         rows = json.loads((results / "predict.json").read_text(encoding="utf-8"))

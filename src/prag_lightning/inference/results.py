@@ -87,10 +87,8 @@ def find_results(output_root: Path) -> list[Path]:
     """
     found = [path.parent for path in visible(output_root, f"**/{RESULT_FILE}")]
     if not found:
-        what = "there are no results" if output_root.is_dir() else "there is no such folder"
-        raise InputError(
-            what, where=str(output_root), hint="Run 'prag test' first, or give the folder that it wrote to"
-        )
+        hint = "Run 'prag test' first, or give the folder that it wrote to"
+        raise InputError("there are no results", where=str(output_root), hint=hint)
     return found
 
 
