@@ -46,12 +46,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(body, owner.misbehave(number, body))
         except BrokenPipeError:
             pass
-        finally:
-            with owner.lock:
-                owner.at_once -= 1
 
     def _answer(self, body, misbehaviour):
         time.sleep(1.0 if misbehaviour == "hang" else 0.02)
+        with self.owner.lock:  # before the client has its answer, and may send the next request
+            self.owner.at_once -= 1
         prompt = body["messages"][0]["content"]
         asks_for_pairs = "JSON" in prompt or "full_answer" in prompt
         text = json.dumps(PAIRS) if asks_for_pairs else f"In other words: {prompt[-20:]}"

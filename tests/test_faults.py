@@ -199,10 +199,11 @@ def test_bad_adapters_are_named_and_never_used(config, capsys, tmp_path):
 def test_two_recipes_in_one_directory_are_kept_apart(config, capsys, tmp_path):
     other = "--model.block_size=40"
     answers = {}
-    for setting in ("--model.block_size=3000", other):
+    for setting, folder in (("--model.block_size=3000", "prag"), (other, "prag_block_size=40")):
         assert prag("fit", config, QUIET, setting) == 0
         assert prag("test", config, QUIET, setting) == 0
-        rows = json.loads((tmp_path / "output" / EXPERIMENT / "prag/total/predict.json").read_text(encoding="utf-8"))
+        path = tmp_path / "output" / EXPERIMENT / folder / "total/predict.json"
+        rows = json.loads(path.read_text(encoding="utf-8"))
         answers[setting] = [row["text"] for row in rows]
     assert len(list((tmp_path / "offline" / EXPERIMENT / "adapters").glob("*/*"))) == 10
     assert answers["--model.block_size=3000"] != answers[other]

