@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PAIRS = [{"question": f"q{i}", "answer": i, "full_answer": f"f{i}"} for i in range(3)]
@@ -42,10 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
             owner.requests.append((body, {name.lower(): value for name, value in self.headers.items()}))
             owner.at_once += 1
             owner.most_at_once = max(owner.most_at_once, owner.at_once)
-        try:
+        with suppress(BrokenPipeError):
             self._answer(body, owner.misbehave(number, body))
-        except BrokenPipeError:
-            pass
 
     def _answer(self, body, misbehaviour):
         time.sleep(1.0 if misbehaviour == "hang" else 0.02)
