@@ -15,7 +15,8 @@ class ChatServer:
 
     Args:
         misbehave: Given the number of a request (from 0) and its body, names what to do instead of answering well:
-            a status code, `hang`, `cut`, `garbage`, `empty` or `nonsense`; `None` answers well.
+            a status code, `hang`, `cut`, `garbage`, `empty`, `nonsense` or `length` (a reply that was cut);
+            `None` answers well.
     """
 
     def __init__(self, misbehave: Callable[[int, dict], object] = lambda number, body: None):
@@ -57,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
             text = "I would rather not."
         status = misbehaviour if isinstance(misbehaviour, int) else 200
         message = {"role": "assistant", "content": text}
-        choices = [] if misbehaviour == "empty" else [{"index": 0, "finish_reason": "stop", "message": message}]
+        reason = "length" if misbehaviour == "length" else "stop"
+        choices = [] if misbehaviour == "empty" else [{"index": 0, "finish_reason": reason, "message": message}]
         answer = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
         content = json.dumps({"error": {"message": "no"}} if status != 200 else answer).encode()
         if misbehaviour == "garbage":

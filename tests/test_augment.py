@@ -1,6 +1,7 @@
 """Augmentation gives valid QA pairs or a bounded failure, the same however it is batched or interrupted."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from prag_lightning.augment import (
     parse_qa_pairs,
     replies,
 )
+from prag_lightning.augment.base import Reply
+from prag_lightning.augment.replies import parse_rewrite
+from prag_lightning.augment.stopping import ReplyEnds
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
@@ -53,6 +57,78 @@ def test_replies_are_repaired(reply):
 def test_replies_that_hold_no_three_pairs_are_refused(reply):
     with pytest.raises(InputError):
         parse_qa_pairs(reply)
+
+
+THINKING = "The user wants [three] questions: [{...}]."
+WRAPPED = {
+    f"<think>\n{THINKING}\n</think>\n\n": "",
+    f"{THINKING}\n</think>\n": "",
+    f"<Thinking>{THINKING}</Thinking>Here are three about [Ada]:\n": "",
+    "Based on passage [1]:\n```json\n": "\n```\nSee [1] and [2].",
+    '{"qa": ': "}",
+}
+
+
+@pytest.mark.parametrize("before", WRAPPED)
+def test_what_is_around_a_payload_is_left_out(before):
+    reply = before + json.dumps(PAIRS[:3]) + WRAPPED[before]
+    assert [pair.to_json() for pair in parse_qa_pairs(reply)] == PAIRS[:3]
+    assert (
+        parse_rewrite(before.partition("Here")[0].partition("Based")[0].replace('{"qa": ', "") + "Again.") == "Again."
+    )
+
+
+@pytest.mark.parametrize("reply", ["<think>\nLet me think", f"<think>{json.dumps(PAIRS)}", "<think>a</think>"])
+def test_a_reply_of_thoughts_alone_is_none(reply):
+    assert parse_rewrite(reply) == ""
+    with pytest.raises(InputError, match="no list in the reply"):
+        parse_qa_pairs(reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Ada bakes.\nShe is 30.",
+        "Here is the passage in other words:\n\nAda bakes.\nShe is 30.",
+        "```\nAda bakes.\nShe is 30.\n```",
+        '"Ada bakes.\nShe is 30."',
+        "<think>Hm: \n</think>Sure! Below is a rewrite:\n\n\u201cAda bakes.\nShe is 30.\u201d",
+    ],
+)
+def test_a_rewrite_is_taken_out_of_its_wrapping(reply):
+    assert parse_rewrite(reply) == "Ada bakes.\nShe is 30."
+
+
+@pytest.mark.parametrize("text", ['"Heroes" is a song by "David"', "Here: a town.\nIt is old.", "It is so: \nyes"])
+def test_what_belongs_to_a_rewrite_stays(text):
+    assert parse_rewrite(text) == text
+
+
+def test_kept_replies():
+    cases = os.environ.get("PRAG_CASES")
+    if not cases:
+        pytest.skip("PRAG_CASES is not set")
+    for case in json.loads((Path(cases) / "chat/replies.json").read_text(encoding="utf-8")):
+        try:
+            pairs = len(parse_qa_pairs(case["reply"]))
+        except InputError:
+            pairs = 0
+        assert pairs == case["pairs"]
+
+
+def test_a_reply_ends_where_its_payload_does(random_llm):
+    tokenizer = random_llm.tokenizer
+    texts = ["<think>[]</think>" + json.dumps(PAIRS[:3]), json.dumps(PAIRS[:3])[:-1] + "!" * 30]
+    rows = [tokenizer(text, add_special_tokens=False)["input_ids"][:60] for text in ("a" * 200, "b" * 200)]
+    prompt = torch.tensor(rows)
+    written = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    ends = ReplyEnds(tokenizer, [tokenizer.eos_token_id], 2, replies.holds_qa_pairs)
+    steps = len(written[0])
+    for step in range(steps + 1):
+        sofar = torch.tensor([row[:step] for row in written], dtype=torch.long)
+        best = ends(torch.cat([prompt, sofar], 1), torch.zeros(2, len(tokenizer))).argmax(-1).tolist()
+        assert (best[0] == tokenizer.eos_token_id) == (step == steps)
+    assert ends.ended.tolist() == [True, False]
 
 
 @given(st.text(alphabet='[]{}",:qa \n\\', max_size=60))
@@ -112,9 +188,9 @@ def test_passages_that_never_succeed_are_given_up_and_not_asked_again(random_llm
     settings = AugmentSettings(attempts=2, augment_max_new_tokens=8)
     augmenter = make_augmenter(random_llm, settings, tmp_path)
     assert dict(augmenter.augment(["one", "two"])) == {"one": None, "two": None}
-    assert augmenter.failures.reasons.total() == 4
+    assert augmenter.failures.reasons == {"the reply was cut": 8}
     kept = [json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
-    assert [row["passage"] for row in kept].count("one") == 2
+    assert [row["passage"] for row in kept].count("one") == 4
     assert all(row["reason"] and isinstance(row["reply"], str) for row in kept)
     again = make_augmenter(random_llm, settings, tmp_path)
     assert dict(again.augment(["one", "two"])) == {"one": None, "two": None}
@@ -126,7 +202,9 @@ def test_more_pairs_take_more_replies_and_no_question_twice(random_llm, tmp_path
     monkeypatch.setattr(
         LLMAugmenter,
         "_generate",
-        lambda self, prompts, passages, purpose: ["r"] if "rewrite" in purpose else [json.dumps(next(replies_given))],
+        lambda self, prompts, passages, purpose: [
+            Reply("r" if "rewrite" in purpose else json.dumps(next(replies_given)))
+        ],
     )
     (written,) = dict(make_augmenter(random_llm, AugmentSettings(qa_per_passage=5), tmp_path).augment(["x"])).values()
     assert [pair.question for pair in written.qa] == ["q0", "q1", "q2", "q3", "q9"]

@@ -61,12 +61,14 @@ def test_requests_carry_settings_and_key_and_at_most_so_many_run(tmp_path, monke
     assert "sk-secret" not in "".join(path.read_text() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("misbehaviour", [429, 500, 503, "cut", "hang", "garbage", "empty", "nonsense"])
+@pytest.mark.parametrize("misbehaviour", [429, 500, 503, "cut", "hang", "garbage", "empty", "nonsense", "length"])
 def test_a_server_that_misbehaves_now_and_then_is_asked_again(tmp_path, misbehaviour):
     with ChatServer(lambda number, body: misbehaviour if number in (1, 6) else None) as url:
         augmenter = make_augmenter(url, tmp_path, timeout=0.5)
         written = dict(augmenter.augment(PASSAGES))
     assert all(each is not None for each in written.values())
+    if misbehaviour != "nonsense":
+        assert all(each.rewrite.startswith("In other words") for each in written.values())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from prag_lightning.augment.replies import parse_qa_pairs, parse_rewrite
 from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
@@ -28,6 +29,19 @@ class Augmenter(Protocol):
 
     def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
         """Give each passage, in any order, with what was written about it; `None` where QA pairs could not be had."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a writer replied.
+
+    Args:
+        text: As it came.
+        failure: Why it is of no use whatever it holds, such as for having been cut; empty if it is not.
+    """
+
+    text: str
+    failure: str = ""
 
 
 @dataclass
@@ -87,7 +101,7 @@ class Failures:
         """Say on the standard error what failed, commonest first, and where to read it."""
         if self.reasons:
             reasons = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.most_common())
-            print(f"{self.reasons.total()} replies held no valid QA pairs: {reasons}. See {self.path}", file=sys.stderr)
+            print(f"{self.reasons.total()} replies were of no use: {reasons}. See {self.path}", file=sys.stderr)
 
 
 class JournalledAugmenter(ABC):
@@ -142,6 +156,23 @@ class JournalledAugmenter(ABC):
         if entry.get("skipped"):
             self.failures.skipped[entry["passage"]] = str(entry["skipped"])
         return from_entry(entry)
+
+    def add_rewrite(self, draft: Draft, reply: Reply) -> None:
+        """Take the rewrite of a reply into a draft, or count why there is none."""
+        rewrite = "" if reply.failure else parse_rewrite(reply.text)
+        if not rewrite:
+            self.failures.add(reply.failure or "no rewrite in the reply", draft.passage, reply.text)
+        draft.rewrite = rewrite
+
+    def add_reply(self, draft: Draft, reply: Reply) -> None:
+        """Take the QA pairs of a reply into a draft, or count why there are none."""
+        try:
+            if reply.failure:
+                raise InputError(reply.failure)
+            draft.add_pairs(parse_qa_pairs(reply.text), self.settings.qa_per_passage)
+        except InputError as error:
+            self.failures.add(error.what.partition(" but ")[0], draft.passage, reply.text)
+            draft.rejected_replies.append(reply.text)
 
     def key(self, passage: str) -> str:
         """What the journal has a passage under: it changes with all that decides the texts."""

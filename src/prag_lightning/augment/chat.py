@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter
-from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
+from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter, Reply
+from prag_lightning.augment.replies import qa_schema
 from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates, fill
 from prag_lightning.errors import InputError, PragError
@@ -133,14 +133,12 @@ class ChatAugmenter(JournalledAugmenter):
     async def _write_one(self, client: Any, passage: str) -> Draft:
         written = Draft(passage)
         try:
-            written.rewrite = await self._reply(client, "rewrite", 0, passage)
             for attempt in range(self.settings.attempts):
-                reply = await self._reply(client, "qa", attempt, passage)
-                try:
-                    written.add_pairs(parse_qa_pairs(reply), self.settings.qa_per_passage)
-                except InputError as error:
-                    self.failures.add(error.what.partition(" but ")[0], passage, reply)
-                    written.rejected_replies.append(reply)
+                self.add_rewrite(written, await self._reply(client, "rewrite", attempt, passage))
+                if written.rewrite:
+                    break
+            for attempt in range(self.settings.attempts):
+                self.add_reply(written, await self._reply(client, "qa", attempt, passage))
                 if written.complete(self.settings.qa_per_passage):
                     break
         except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
@@ -152,7 +150,7 @@ class ChatAugmenter(JournalledAugmenter):
         self._succeeded |= written.qa is not None
         return written
 
-    async def _reply(self, client: Any, template: str, attempt: int, passage: str) -> str:
+    async def _reply(self, client: Any, template: str, attempt: int, passage: str) -> Reply:
         if self._limiter is not None:
             await self._limiter.acquire()
         settings = self.settings
@@ -176,9 +174,11 @@ class ChatAugmenter(JournalledAugmenter):
             request["response_format"] = {"type": "json_schema", "json_schema": {"name": "qa", "schema": pairs}}
         try:
             response = await client.chat.completions.create(**request)
-            return whole_characters(str(response.choices[0].message.content or ""))
+            choice = response.choices[0]
+            text = whole_characters(str(choice.message.content or ""))
+            return Reply(text, "the reply was cut" if choice.finish_reason == "length" else "")
         except (ValueError, AttributeError, IndexError, TypeError, self._openai.APIResponseValidationError) as error:
-            return f"(the server's answer is no chat completion: {error})"
+            return Reply(str(error), "the server's answer is no chat completion")
 
     def _named(self, error: BaseException) -> BaseException:
         """An error of the server, as one of ours."""

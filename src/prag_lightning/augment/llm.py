@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transformers import LogitsProcessor
 
-from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter
-from prag_lightning.augment.replies import parse_qa_pairs, qa_schema
+from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter, Reply
+from prag_lightning.augment.replies import holds_qa_pairs, qa_schema
 from prag_lightning.augment.settings import AugmentSettings
+from prag_lightning.augment.stopping import ReplyEnds
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import GenerationFailure, check_length, generate_each
+from prag_lightning.llm.greedy import end_tokens
 from prag_lightning.llm.loading import LLM
 from prag_lightning.llm.sampling import JsonConstraint, RowSampler
 
@@ -68,47 +70,58 @@ class LLMAugmenter(JournalledAugmenter):
 
     def _write_batch(self, passages: Sequence[str]) -> list[Draft]:
         """Write about a batch, and ask again for what failed."""
-        rewrite_prompts = [self.prompts.rewrite_ids(self.llm.tokenizer, passage) for passage in passages]
-        rewrites = self._generate(rewrite_prompts, passages, "rewrite 0")
-        written = [Draft(passage) for passage in passages]
-        for each, rewrite in zip(written, rewrites, strict=True):
-            if isinstance(rewrite, GenerationFailure):
-                each.skipped = rewrite.reason
+        drafts = [Draft(passage) for passage in passages]
+        rounds = [(template, attempt) for template in ("rewrite", "qa") for attempt in range(self.settings.attempts)]
+        for template, attempt in rounds:
+            waiting = [draft for draft in drafts if not draft.skipped and not self._has(draft, template)]
+            if waiting:
+                self._ask(template, attempt, waiting)
+        return drafts
+
+    def _has(self, draft: Draft, template: str) -> bool:
+        return bool(draft.rewrite) if template == "rewrite" else draft.complete(self.settings.qa_per_passage)
+
+    def _ask(self, template: str, attempt: int, drafts: Sequence[Draft]) -> None:
+        """Ask for rewrites or QA pairs of all drafts, once."""
+        passages, tokenizer = [draft.passage for draft in drafts], self.llm.tokenizer
+        ids = self.prompts.rewrite_ids if template == "rewrite" else self.prompts.qa_ids
+        replies = self._generate([ids(tokenizer, passage) for passage in passages], passages, f"{template} {attempt}")
+        for draft, reply in zip(drafts, replies, strict=True):
+            if isinstance(reply, GenerationFailure):
+                draft.skipped = reply.reason
+            elif template == "rewrite":
+                self.add_rewrite(draft, reply)
             else:
-                each.rewrite = rewrite
-        for attempt in range(self.settings.attempts):
-            waiting = [each for each in written if not each.skipped and not each.complete(self.settings.qa_per_passage)]
-            if not waiting:
-                break
-            asked = [each.passage for each in waiting]
-            prompts = [self.prompts.qa_ids(self.llm.tokenizer, passage) for passage in asked]
-            for each, reply in zip(waiting, self._generate(prompts, asked, f"qa {attempt}"), strict=True):
-                if isinstance(reply, GenerationFailure):
-                    each.skipped = reply.reason
-                    continue
-                try:
-                    each.add_pairs(parse_qa_pairs(reply), self.settings.qa_per_passage)
-                except InputError as error:
-                    self.failures.add(error.what.partition(" but ")[0], each.passage, reply)
-                    each.rejected_replies.append(reply)
-        return written
+                self.add_reply(draft, reply)
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str
-    ) -> list[str | GenerationFailure]:
-        settings = self.settings
+    ) -> list[Reply | GenerationFailure]:
+        settings, llm = self.settings, self.llm
+        ends = end_tokens(llm.model.generation_config)
+        asks_pairs = purpose.startswith("qa")
+        cut: set[int] = set()
+        batches: list[tuple[Sequence[int], ReplyEnds]] = []
 
         def make_processors(rows: Sequence[int]) -> list[LogitsProcessor]:
             made: list[LogitsProcessor] = []
-            if settings.constrained and purpose.startswith("qa"):
-                vocab_size = int(self.llm.model.get_output_embeddings().weight.shape[0])  # type: ignore[no-untyped-call]
-                made.append(JsonConstraint(self.llm.tokenizer, vocab_size, qa_schema(), len(rows)))
+            if settings.constrained and asks_pairs:
+                vocab_size = int(llm.model.get_output_embeddings().weight.shape[0])  # type: ignore[no-untyped-call]
+                made.append(JsonConstraint(llm.tokenizer, vocab_size, qa_schema(), len(rows)))
             if settings.temperature > 0:
                 seeds = [self._seed(purpose, passages[row]) for row in rows]
                 made.append(
                     RowSampler(seeds, settings.temperature, settings.sample_top_k, settings.augment_max_new_tokens)
                 )
-            return made
+            ending = ReplyEnds(llm.tokenizer, ends, len(rows), holds_qa_pairs if asks_pairs else None)
+            batches.append((rows, ending))
+            return [*made, ending]
 
         with self.autocast():
-            return generate_each(self.llm, prompts, settings.augment_max_new_tokens, make_processors=make_processors)
+            texts = generate_each(llm, prompts, settings.augment_max_new_tokens, make_processors=make_processors)
+        for rows, ending in batches if ends else ():
+            cut.update(row for row, ended in zip(rows, ending.ended.tolist(), strict=True) if not ended)
+        return [
+            text if isinstance(text, GenerationFailure) else Reply(text, "the reply was cut" if row in cut else "")
+            for row, text in enumerate(texts)
+        ]
