@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from prag_lightning.augment import (
     replies,
 )
 from prag_lightning.augment.base import Reply
+from prag_lightning.augment.lines import parse_pair, sentences
 from prag_lightning.augment.replies import parse_rewrite
 from prag_lightning.augment.stopping import ReplyEnds
 from prag_lightning.data.prompts import PromptTemplates
@@ -253,3 +255,76 @@ def make_augmenter(llm: LLM, settings: AugmentSettings, folder: Path, rank: int 
 def test_settings_below_their_least_are_refused(name):
     with pytest.raises(InputError, match=name):
         AugmentSettings(**{name: -1})
+
+
+PASSAGE = "The Karsen Bridge crosses the Ulm. It was opened in 1894 by Queen Elna! Dr. A. Voss built it."
+
+
+def test_a_passage_is_asked_about_sentence_by_sentence():
+    assert sentences(PASSAGE) == [
+        "The Karsen Bridge crosses the Ulm.",
+        "It was opened in 1894 by Queen Elna!",
+        "Dr. A. Voss built it.",
+    ]
+    assert sentences("too short") == ["too short"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Question: Who opened the Karsen Bridge?\nAnswer: Queen Elna",
+        ' question: Who opened the Karsen Bridge\n\nanswer: "Queen Elna."\nQuestion: What else?\nAnswer: nothing',
+        "Sure:\nQ: Who opened the Karsen Bridge?\nA: the Queen Elna.",
+    ],
+)
+def test_lines_hold_a_pair(reply):
+    pair = parse_pair(reply, PASSAGE, "It was opened.", ())
+    assert (pair.question, pair.full_answer) == ("Who opened the Karsen Bridge?", "It was opened.")
+    assert pair.answer.removeprefix("the ") == "Queen Elna"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("Question: Who opened the bridge?", "no lines"),
+        ("Question: Who opened the bridge?\nAnswer: King Otto", "does not stand in the passage"),
+        ("Question: Who opened the bridge?\nAnswer: .", "does not stand in the passage"),
+        ("Question: What opened Queen Elna then?\nAnswer: Queen Elna", "gives its answer away"),
+        ("Question: Opened?\nAnswer: Queen Elna", "gives its answer away, or is none"),
+        ("Question: Who was it, then?\nAnswer: Queen Elna", "asked before"),
+        (f"Question: What is all of it?\nAnswer: {PASSAGE}", "more than 12 words"),
+    ],
+)
+def test_lines_that_teach_nothing_are_dropped(reply, reason):
+    with pytest.raises(InputError, match=reason):
+        parse_pair(reply, PASSAGE, PASSAGE, [QAPair("Who was it then?", "x", "x")])
+
+
+def test_pairs_of_lines_are_asked_for_one_by_one_until_there_are_enough(random_llm, tmp_path, monkeypatch):
+    asked = []
+
+    def generate(self, prompts, passages, purpose):
+        asked.append(purpose)
+        if "rewrite" in purpose:
+            return [Reply("r")]
+        number = int(purpose.split()[1])
+        return [Reply(f" What is number {number // 2} of them?\nAnswer: {'Ulm' if number % 2 else 'Rhine'}")]
+
+    monkeypatch.setattr(LLMAugmenter, "_generate", generate)
+    settings = AugmentSettings(format="lines", qa_per_passage=2)
+    augmenter = make_augmenter(random_llm, settings, tmp_path)
+    (written,) = dict(augmenter.augment([PASSAGE])).values()
+    assert asked == ["rewrite 0", "qa 0", "qa 1", "qa 2", "qa 3"]
+    assert [(pair.question, pair.full_answer) for pair in written.qa] == [
+        ("What is number 0 of them?", "It was opened in 1894 by Queen Elna!"),
+        ("What is number 1 of them?", "The Karsen Bridge crosses the Ulm."),
+    ]
+    assert augmenter.failures.reasons == {"the answer does not stand in the passage": 2}
+
+
+def test_lines_need_their_template_and_no_constraint():
+    with pytest.raises(InputError, match="constrained"):
+        AugmentSettings(format="lines", constrained=True)
+    prompts = replace(PROMPTS, templates={k: v for k, v in PROMPTS.templates.items() if k != "qa.lines"})
+    with pytest.raises(InputError, match=r"no template 'qa.lines'"):
+        AugmentSettings(format="lines").templates(prompts)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from prag_lightning.augment.replies import parse_qa_pairs, parse_rewrite
+from prag_lightning.augment.lines import parse_pair, sentences
+from prag_lightning.augment.replies import parse_qa_pairs, parse_rewrite, without_thoughts
 from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
@@ -164,12 +165,22 @@ class JournalledAugmenter(ABC):
             self.failures.add(reply.failure or "no rewrite in the reply", draft.passage, reply.text)
         draft.rewrite = rewrite
 
-    def add_reply(self, draft: Draft, reply: Reply) -> None:
+    def sentence(self, passage: str, attempt: int) -> str:
+        """The sentence that an attempt asks about, where lines are asked for."""
+        found = sentences(passage)
+        return found[attempt % len(found)]
+
+    def add_reply(self, draft: Draft, reply: Reply, attempt: int) -> None:
         """Take the QA pairs of a reply into a draft, or count why there are none."""
         try:
             if reply.failure:
                 raise InputError(reply.failure)
-            draft.add_pairs(parse_qa_pairs(reply.text), self.settings.qa_per_passage)
+            if self.settings.format == "lines":
+                sentence, text = self.sentence(draft.passage, attempt), without_thoughts(reply.text)
+                pairs = [parse_pair(text, draft.passage, sentence, draft.qa or ())]
+            else:
+                pairs = parse_qa_pairs(reply.text)
+            draft.add_pairs(pairs, self.settings.qa_per_passage)
         except InputError as error:
             self.failures.add(error.what.partition(" but ")[0], draft.passage, reply.text)
             draft.rejected_replies.append(reply.text)

@@ -137,8 +137,8 @@ class ChatAugmenter(JournalledAugmenter):
                 self.add_rewrite(written, await self._reply(client, "rewrite", attempt, passage))
                 if written.rewrite:
                     break
-            for attempt in range(self.settings.attempts):
-                self.add_reply(written, await self._reply(client, "qa", attempt, passage))
+            for attempt in range(self.settings.qa_replies):
+                self.add_reply(written, await self._reply(client, "qa", attempt, passage), attempt)
                 if written.complete(self.settings.qa_per_passage):
                     break
         except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
@@ -154,10 +154,12 @@ class ChatAugmenter(JournalledAugmenter):
         if self._limiter is not None:
             await self._limiter.acquire()
         settings = self.settings
+        name = "qa.lines" if template == "qa" and settings.format == "lines" else f"{template}.user"
+        sentence = self.sentence(passage, attempt)
         request: dict[str, Any] = {
             "model": self.model,
             "messages": [
-                {"role": "user", "content": fill(self.prompts.templates[f"{template}.user"], passage=passage)}
+                {"role": "user", "content": fill(self.prompts.templates[name], passage=passage, sentence=sentence)}
             ],
             "temperature": settings.temperature,
             "max_tokens": settings.augment_max_new_tokens,

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from transformers import LogitsProcessor
 
 from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter, Reply
+from prag_lightning.augment.lines import BEGUN, MAX_NEW_TOKENS, holds_pair
 from prag_lightning.augment.replies import holds_qa_pairs, qa_schema
 from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.augment.stopping import ReplyEnds
@@ -61,9 +62,9 @@ class LLMAugmenter(JournalledAugmenter):
 
     def _unanswerable(self, passage: str) -> str:
         """Why the model cannot be asked about a passage; empty if it can."""
-        tokenizer, room = self.llm.tokenizer, self.settings.augment_max_new_tokens
+        room = self.settings.augment_max_new_tokens
         try:
-            prompts = [self.prompts.rewrite_ids(tokenizer, passage), self.prompts.qa_ids(tokenizer, passage)]
+            prompts = [self._ids(template, 0, passage) for template in ("rewrite", "qa")]
         except InputError as error:
             return str(error)
         return next(filter(None, (check_length(self.llm, prompt, room) for prompt in prompts)), "")
@@ -71,7 +72,8 @@ class LLMAugmenter(JournalledAugmenter):
     def _write_batch(self, passages: Sequence[str]) -> list[Draft]:
         """Write about a batch, and ask again for what failed."""
         drafts = [Draft(passage) for passage in passages]
-        rounds = [(template, attempt) for template in ("rewrite", "qa") for attempt in range(self.settings.attempts)]
+        rounds = [("rewrite", attempt) for attempt in range(self.settings.attempts)]
+        rounds += [("qa", attempt) for attempt in range(self.settings.qa_replies)]
         for template, attempt in rounds:
             waiting = [draft for draft in drafts if not draft.skipped and not self._has(draft, template)]
             if waiting:
@@ -83,16 +85,29 @@ class LLMAugmenter(JournalledAugmenter):
 
     def _ask(self, template: str, attempt: int, drafts: Sequence[Draft]) -> None:
         """Ask for rewrites or QA pairs of all drafts, once."""
-        passages, tokenizer = [draft.passage for draft in drafts], self.llm.tokenizer
-        ids = self.prompts.rewrite_ids if template == "rewrite" else self.prompts.qa_ids
-        replies = self._generate([ids(tokenizer, passage) for passage in passages], passages, f"{template} {attempt}")
+        passages = [draft.passage for draft in drafts]
+        ids = [self._ids(template, attempt, passage) for passage in passages]
+        replies = self._generate(ids, passages, f"{template} {attempt}")
         for draft, reply in zip(drafts, replies, strict=True):
             if isinstance(reply, GenerationFailure):
                 draft.skipped = reply.reason
             elif template == "rewrite":
                 self.add_rewrite(draft, reply)
             else:
-                self.add_reply(draft, reply)
+                begun = BEGUN if self._in_lines else ""
+                self.add_reply(draft, Reply(begun + reply.text, reply.failure), attempt)
+
+    @property
+    def _in_lines(self) -> bool:
+        return self.settings.format == "lines"
+
+    def _ids(self, template: str, attempt: int, passage: str) -> list[int]:
+        tokenizer = self.llm.tokenizer
+        if template == "rewrite":
+            return self.prompts.rewrite_ids(tokenizer, passage)
+        if self._in_lines:
+            return self.prompts.qa_lines_ids(tokenizer, passage, self.sentence(passage, attempt), BEGUN)
+        return self.prompts.qa_ids(tokenizer, passage)
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], passages: Sequence[str], purpose: str
@@ -100,6 +115,10 @@ class LLMAugmenter(JournalledAugmenter):
         settings, llm = self.settings, self.llm
         ends = end_tokens(llm.model.generation_config)
         asks_pairs = purpose.startswith("qa")
+        in_lines = asks_pairs and self._in_lines
+        is_complete = (holds_pair if in_lines else holds_qa_pairs) if asks_pairs else None
+        longest = settings.augment_max_new_tokens
+        longest = min(longest, MAX_NEW_TOKENS) if in_lines else longest
         cut: set[int] = set()
         batches: list[tuple[Sequence[int], ReplyEnds]] = []
 
@@ -113,12 +132,12 @@ class LLMAugmenter(JournalledAugmenter):
                 made.append(
                     RowSampler(seeds, settings.temperature, settings.sample_top_k, settings.augment_max_new_tokens)
                 )
-            ending = ReplyEnds(llm.tokenizer, ends, len(rows), holds_qa_pairs if asks_pairs else None)
+            ending = ReplyEnds(llm.tokenizer, ends, len(rows), is_complete, "\n" if in_lines else "]")
             batches.append((rows, ending))
             return [*made, ending]
 
         with self.autocast():
-            texts = generate_each(llm, prompts, settings.augment_max_new_tokens, make_processors=make_processors)
+            texts = generate_each(llm, prompts, longest, make_processors=make_processors)
         for rows, ending in batches if ends else ():
             cut.update(row for row, ended in zip(rows, ending.ended.tolist(), strict=True) if not ended)
         return [

@@ -10,9 +10,10 @@ from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.records import Json
 
+Format = Literal["json", "lines"]
 OnMismatch = Literal["error", "keep", "renew"]
 _INDECISIVE = ("extra_candidates", "augment_batch_size", "on_mismatch")
-_OMITTED_DEFAULTS = {"constrained": False, "qa_per_passage": QA_PAIRS}
+_OMITTED_DEFAULTS = {"format": "json", "constrained": False, "qa_per_passage": QA_PAIRS}
 """Settings that came later: at their defaults they leave the journal's keys as they were without them."""
 
 
@@ -21,7 +22,11 @@ class AugmentSettings:
     """How passages are augmented; the sampling is the paper's.
 
     Args:
-        attempts: How often QA pairs are asked for before a passage is given up, or left with fewer than wanted.
+        format: What is asked for: json (three pairs in a list, as the paper's code does) or lines (one pair a reply, as
+            `Question:` and `Answer:`, about one sentence after the other: for small models, which write no JSON). Of
+            lines only new questions are kept whose answers stand in the passage.
+        attempts: How often QA pairs are asked for before a passage is given up, or left with fewer than wanted; with
+            lines so often a pair.
         qa_per_passage: QA pairs wanted. A reply has three, as the prompt asks, so more take more replies; facts that no
             pair asks for are hardly learnt.
         extra_candidates: How many passages beyond topk may take the place of those given up.
@@ -35,6 +40,7 @@ class AugmentSettings:
             (say so), keep (use it as it is, and write what it lacks), renew (write it anew).
     """
 
+    format: Format = "json"
     attempts: int = 5
     qa_per_passage: int = QA_PAIRS
     extra_candidates: int = 10
@@ -57,10 +63,18 @@ class AugmentSettings:
                 raise InputError(
                     f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 0 or more"
                 )
-        if self.on_mismatch not in get_args(OnMismatch):
-            allowed = ", ".join(get_args(OnMismatch))
+        for name, kind in (("on_mismatch", OnMismatch), ("format", Format)):
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}",
+                    where=f"data.augment.{name}",
+                    hint=f"Give one of {', '.join(get_args(kind))}",
+                )
+        if self.format == "lines" and self.constrained:
             raise InputError(
-                f"on_mismatch is {self.on_mismatch!r}", where="data.augment.on_mismatch", hint=f"Give one of {allowed}"
+                "constrained replies are JSON",
+                where="data.augment.format",
+                hint="Set constrained to false, or format to json",
             )
 
     def decisive(self) -> dict[str, Json]:
@@ -71,6 +85,22 @@ class AugmentSettings:
             if name not in _INDECISIVE and (name not in _OMITTED_DEFAULTS or value != _OMITTED_DEFAULTS[name])
         }
 
+    @property
+    def qa_replies(self) -> int:
+        """How often QA pairs of one passage are asked for at most."""
+        return self.attempts * (self.qa_per_passage if self.format == "lines" else 1)
+
     def templates(self, prompts: PromptTemplates) -> list[str]:
-        """The templates that it is asked for with, and the date that chat templates may write."""
-        return [*(prompts.templates[f"{name}.user"] for name in ("rewrite", "qa")), str(prompts.template_date)]
+        """The templates that it is asked for with, and the date that chat templates may write.
+
+        Raises:
+            InputError: if the prompt file has no template for lines, and they are asked for.
+        """
+        qa = "qa.lines" if self.format == "lines" else "qa.user"
+        if qa not in prompts.templates:
+            raise InputError(
+                f"the prompt file has no template {qa!r}",
+                where="data.prompts",
+                hint="Take it over from configs/prompts/default.yaml, or set data.augment.format to json",
+            )
+        return [prompts.templates["rewrite.user"], prompts.templates[qa], str(prompts.template_date)]

@@ -33,8 +33,9 @@ _PLACEHOLDERS: dict[str, frozenset[str]] = {
 _OPTIONAL: dict[str, frozenset[str]] = {
     "direct.closed_book": frozenset({"question", "fewshot"}),
     "cot.closed_book": frozenset({"question", "fewshot"}),
+    "qa.lines": frozenset({"passage", "sentence"}),
 }
-"""What takes `user`'s place where no passage is shown."""
+"""What takes `user`'s place: where no passage is shown; where one QA pair is asked for in lines."""
 _DATE = date.fromisoformat(TEMPLATE_DATE)
 _NEEDED_NOT = frozenset({"index", "fewshot"})
 """Placeholders that a template may do without."""
@@ -188,8 +189,13 @@ class PromptTemplates:
         """Token ids that ask for QA pairs about `passage`."""
         return self._ids_about(tokenizer, "qa.user", passage)
 
-    def _ids_about(self, tokenizer: PreTrainedTokenizerBase, template: str, passage: str) -> list[int]:
-        user = fill(self.templates[template], passage=as_data(tokenizer, passage))
+    def qa_lines_ids(self, tokenizer: PreTrainedTokenizerBase, passage: str, sentence: str, begun: str) -> list[int]:
+        """Token ids that ask for one QA pair about a sentence of `passage`, its reply begun."""
+        return self._ids_about(tokenizer, "qa.lines", passage, sentence=sentence) + text_ids(tokenizer, begun)
+
+    def _ids_about(self, tokenizer: PreTrainedTokenizerBase, template: str, passage: str, **more: str) -> list[int]:
+        values = {name: as_data(tokenizer, text) for name, text in {"passage": passage, **more}.items()}
+        user = fill(self.templates[template], **values)
         return chat_ids(tokenizer, user, self.template_date)[0]
 
     def _boundary(self, tokenizer: PreTrainedTokenizerBase, prefix: str) -> Boundary:
