@@ -27,18 +27,12 @@ from prag_lightning.lightning.warmup.batches import ShuffledBatches
 from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.warmup.questions import TestSet, WarmupSource, draw, question_hash, question_hashes
-from tiny_llm import save_random_llm
 from toy import RECORDS
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ROOT / "configs/prompts/default.yaml"
 ROWS = [{"question": f"What is b{i:03}?", "answer": f"{random.Random(i).randrange(1000):03}"} for i in range(60)]
 """Of equal length, so that a mean of means is the mean."""
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
-    return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ class SaveConfigWithLogs(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
 
-class StageCLI(LightningCLI):
+class StageCLI(LightningCLI, ABC):
     """LightningCLI for one command, a method of the trainer: the project's help and errors, configurations that build
     on others, and one TensorBoard directory a run.
 
@@ -76,9 +77,9 @@ class StageCLI(LightningCLI):
         groups: list[Any] = parser._action_groups  # type: ignore[assignment]
         groups.sort(key=lambda group: "Trainer" in str(group.title))
 
+    @abstractmethod
     def logged_run(self) -> tuple[str, str] | None:
         """Where the run's logs go below tensorboard/, and what the run is called; `None` keeps no logs."""
-        raise NotImplementedError
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give a run one TensorBoard directory, named so that a person knows it; below trainer.default_root_dir, or

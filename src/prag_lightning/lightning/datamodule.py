@@ -43,7 +43,7 @@ class PragDataModule(LightningDataModule):
         Raises:
             InputError: if there are none, or one is malformed.
         """
-        self.records = self.data.records()
+        self.records = self.data.records(tell=self.trainer is None or self.trainer.is_global_zero)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Groups of passages whose adapters are missing, this process's share of them."""

@@ -7,10 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.strategies import DDPStrategy
-
 from prag_lightning.augment import JournalledAugmenter, SharedAugmenter
 from prag_lightning.augment.dataset import AugmentReport, augment_dataset
 from prag_lightning.costs import Cost, record_cost
@@ -18,10 +14,9 @@ from prag_lightning.errors import PragError
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import NAMED_FAILURES, PragModule, pipeline_of
-from prag_lightning.lightning.precision import use_llm_precision
 from prag_lightning.lightning.processes import IndependentProcesses
+from prag_lightning.lightning.stage_trainer import StageTrainer
 from prag_lightning.lightning.summaries import Summaries
-from prag_lightning.llm.compute import precision_name
 from prag_lightning.llm.devices import device_name
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -34,23 +29,13 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 """What differs from Lightning's own defaults: an epoch is one pass over the groups, which is all there is to train."""
 
 
-class PragTrainer(Trainer):
+class PragTrainer(StageTrainer):
     """A Trainer that also augments; see `lightning.Trainer` for its arguments."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        for name, value in TRAINER_DEFAULTS.items():
-            kwargs.setdefault(name, value)
-        callbacks = kwargs.get("callbacks") or []
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(PragProgressBar())
-        kwargs["callbacks"] = [*callbacks, CostRecord(), Summaries()]
-        precision_name(kwargs.get("precision"))
-        super().__init__(*args, **kwargs)
-        if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
-            kwargs["strategy"] = IndependentProcesses()
-            super().__init__(*args, **kwargs)
-        use_llm_precision(self, kwargs.get("precision"))
+    defaults = TRAINER_DEFAULTS
+    progress_bar = PragProgressBar
+    processes = IndependentProcesses
+    own_callbacks = (CostRecord, Summaries)
 
     def augment(self, model: PragModule, datamodule: PragDataModule) -> None:
         """Let an LLM write a rewrite and QA pairs for the passages of each question.

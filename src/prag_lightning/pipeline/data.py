@@ -134,16 +134,19 @@ class ExperimentData:
                 version = retriever.corpus_version()
         return {**retriever.settings(), "corpus": version}
 
-    def records(self) -> Records:
+    def records(self, *, tell: bool = True) -> Records:
         """The augmented records by split, cut to `data_type`, `sample` and `topk`, with today's gold answers where the
-        dataset is there; what else has changed since they were written is said.
+        dataset is there.
+
+        Args:
+            tell: Say what else has changed since they were written; one of several processes does.
 
         Raises:
             InputError: if there are none, or one is malformed: the message names file and record.
         """
         chosen, surveys = self.record_files(), self.surveys()
         for found in surveys.values():
-            if found.summary:
+            if tell and found.summary:
                 print(f"note: {found.path}: {found.summary}. See 'prag augment'", file=sys.stderr)
         return {
             split: self._first(

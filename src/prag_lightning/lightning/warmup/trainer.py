@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.callbacks import Callback
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.journal import Journal
-from prag_lightning.lightning.precision import use_llm_precision
 from prag_lightning.lightning.processes import LinkedProcesses
+from prag_lightning.lightning.stage_trainer import StageTrainer
 from prag_lightning.lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
 from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
 from prag_lightning.lightning.warmup.module import WarmupModule
-from prag_lightning.llm.compute import precision_name
 from prag_lightning.llm.loading import load_llm_for
 from prag_lightning.lora.adapters import is_adapter, lora_config, write_adapter
 from prag_lightning.records import Json
@@ -41,23 +38,12 @@ WARMUP_TRAINER_DEFAULTS: dict[str, Any] = {
 """What differs from Lightning's own defaults: one epoch, as published; its state is kept by `ResumePoint`."""
 
 
-class WarmupTrainer(Trainer):
+class WarmupTrainer(StageTrainer):
     """A Trainer that trains a `base_weight`; see `lightning.Trainer` for its arguments."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        for name, value in WARMUP_TRAINER_DEFAULTS.items():
-            kwargs.setdefault(name, value)
-        callbacks = kwargs.get("callbacks") or []
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(WarmupProgressBar())
-        kwargs["callbacks"] = callbacks
-        precision_name(kwargs.get("precision"))
-        super().__init__(*args, **kwargs)
-        if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
-            kwargs["strategy"] = LinkedProcesses()
-            super().__init__(*args, **kwargs)
-        use_llm_precision(self, kwargs.get("precision"))
+    defaults = WARMUP_TRAINER_DEFAULTS
+    progress_bar = WarmupProgressBar
+    processes = LinkedProcesses
 
     # Rows
 

@@ -1,0 +1,44 @@
+"""What the project's trainers share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.strategies import DDPStrategy
+
+from prag_lightning.lightning.precision import use_llm_precision
+from prag_lightning.llm.compute import precision_name
+
+
+class StageTrainer(Trainer):
+    """A Trainer with defaults, a progress bar and processes of its own; see `lightning.Trainer` for its arguments.
+
+    Raises:
+        InputError: for a precision that the LLM cannot run in.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]]
+    """What differs from Lightning's own."""
+    progress_bar: ClassVar[type[ProgressBar]]
+    """Shown unless another is given, or none is wanted."""
+    processes: ClassVar[type[DDPStrategy]]
+    """Takes the place of Lightning's DDP."""
+    own_callbacks: ClassVar[tuple[type[Callback], ...]] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for name, value in self.defaults.items():
+            kwargs.setdefault(name, value)
+        callbacks = kwargs.get("callbacks") or []
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if kwargs.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(self.progress_bar())
+        kwargs["callbacks"] = [*callbacks, *(callback() for callback in self.own_callbacks)]
+        precision_name(kwargs.get("precision"))
+        super().__init__(*args, **kwargs)
+        if kwargs.get("strategy", "auto") in ("auto", "ddp") and type(self.strategy) is DDPStrategy:
+            kwargs["strategy"] = self.processes()
+            super().__init__(*args, **kwargs)
+        use_llm_precision(self, kwargs.get("precision"))
