@@ -53,6 +53,7 @@ def test_the_package_is_the_wheels(installed, tmp_path):
 def test_the_demo_runs_in_an_empty_directory(prag, tmp_path):
     said = prag("demo", "--data.sample=4", "--trainer.logger=false")
     assert "prag-other" in said
+    assert "GPU available" not in said
     assert (tmp_path / "demo-out/results/report.html").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-out"]
 
@@ -68,6 +69,8 @@ def test_an_experiment_begins_with_init(prag, tmp_path):
 
 def test_an_input_that_is_nowhere_is_named_with_both_places(prag, tmp_path):
     prag("init", "mine")
+    (tmp_path / "mine/questions.json").write_text("", encoding="utf-8")
+    assert "the file is empty (mine/questions.json)" in prag("augment", "--config", "mine/experiment.yaml", code=2)
     (tmp_path / "mine/questions.json").unlink()
     said = prag("augment", "--config", "mine/experiment.yaml", code=2)
     assert "questions.json, mine/questions.json" in said

@@ -22,7 +22,8 @@ _QUIET = (
 
 
 def quiet_libraries() -> None:
-    """Leave what a user cannot act on out of the terminal; to be called before they are imported."""
+    """Leave what a user cannot act on out of the terminal; to be called before they are imported, since they warn then,
+    and once more after Lightning is, which sets its loggers' levels anew."""
     for message in _QUIET:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "huggingface_hub"):

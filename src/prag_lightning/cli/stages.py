@@ -35,6 +35,7 @@ def run_stage(command: str, args: list[str]) -> None:
 
     from prag_lightning.cli.lightning_cli import PragCLI, WarmupCLI
 
+    quiet_libraries()
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         (WarmupCLI if warmup else PragCLI)(command, args, COMMANDS[command].help).run_command()
@@ -55,5 +56,6 @@ def experiment(config: str, *overrides: str) -> tuple[PragTrainer, PragModule, P
     quiet_libraries()
     from prag_lightning.cli.lightning_cli import PragCLI
 
+    quiet_libraries()
     cli = PragCLI("experiment", with_bases(["--config", config, *overrides]))
     return cast("PragTrainer", cli.trainer), cli.model, cli.datamodule

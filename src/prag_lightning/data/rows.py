@@ -83,6 +83,8 @@ def read_rows(path: Path) -> list[Row]:
 
 def _parse(text: str, path: Path) -> Json:
     """Parse JSON or, where that ends after the first object, JSON lines."""
+    if not text.strip():
+        raise InputError("the file is empty", where=str(path), hint="Give at least one question")
     try:
         return parse_json(text)
     except (ValueError, RecursionError) as error:
