@@ -73,7 +73,7 @@ def test_questions_without_answers_are_read_when_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "name", "content", "message"),
     [
-        ("mine", "q.json", "", "not JSON"),
+        ("mine", "q.json", "", "the file is empty"),
         ("mine", "q.json", "[]", "no question"),
         ("mine", "q.json", "{}", "no list"),
         ("mine", "q.json", '[{"question": "a", "answer": "b"}, 3]', "row 1"),
