@@ -8,6 +8,7 @@ import time
 import pytest
 
 from killing import STAGES, command, differences, kill_often, run, start
+from prag_lightning.cli import entry
 
 QUESTIONS, KILLS_A_STAGE, KILLS = 8, 3, 6
 
@@ -19,6 +20,20 @@ def test_killed_stages_end_in_the_same_files(tmp_path):
         killed += kill_often(stage, tmp_path / "killed", QUESTIONS, KILLS_A_STAGE, seconds, rng)
         assert differences(tmp_path / "whole", tmp_path / "killed") == []
     assert killed >= KILLS
+
+
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost(monkeypatch, capsys):
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def run(args, received):
+        Interrupted()
+        time.sleep(20)
+
+    monkeypatch.setattr(entry, "_run", run)
+    assert entry.main(["fit"]) == 143
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -18,6 +19,9 @@ _ENDED = {
     signal.SIGINT: (130, "interrupted. Run the same command again to go on from here."),
     signal.SIGTERM: (143, str(Terminated())),
 }
+
+_AGAIN_AFTER = 0.01
+"""Seconds after which a signal comes again whose exception was lost in a finaliser, from which none gets out."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -70,6 +74,14 @@ def _run(args: list[str], received: list[signal.Signals]) -> None:
     run(command, rest)
 
 
+def _interrupt_main(number: signal.Signals) -> None:
+    """Send the main thread a signal, which wakes it where the system can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
+
+
 @contextmanager
 def _signals_raise(received: list[signal.Signals]) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the command as an error does, so that what is begun is put in order and a line says
@@ -79,13 +91,21 @@ def _signals_raise(received: list[signal.Signals]) -> Iterator[None]:
         received.append(signal.Signals(number))
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt | Terminated):
+            threading.Timer(_AGAIN_AFTER, _interrupt_main, [received[-1]]).start()
+        else:
+            hook(lost)
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, end) for number in _ENDED}
+    previous, hook = {number: signal.signal(number, end) for number in _ENDED}, sys.unraisablehook
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in previous.items():
             signal.signal(number, handler)
 
