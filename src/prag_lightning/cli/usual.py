@@ -14,7 +14,9 @@ USUAL = {
     + "data.prompts data.augment.attempts data.augment.qa_per_passage data.augment.augment_batch_size "
     "data.augment.temperature data.chat " + _DEVICE,
     "fit": _FILES + "data.augment_model data.augment_root model.lora_rank model.lora_alpha model.learning_rate "
-    "model.num_train_epochs model.objective model.include_text model.group_tokens " + _ADAPTERS + _DEVICE,
+    "model.num_train_epochs model.lora_a model.null_space model.objective model.include_text model.group_tokens "
+    + _ADAPTERS
+    + _DEVICE,
     "test": _FILES
     + _ANSWERS
     + "model.answer_extraction model.adapters_from model.output_root data.augment_model data.retrieve_at_test "

@@ -54,7 +54,7 @@ class Adapters:
         Raises:
             InputError: naming the passage whose adapter is missing or damaged.
         """
-        return merge(self._each(passages, test_id), self.merge, scores)
+        return merge(self._each(passages, test_id), self.merge, scores, lora_a=self.library.recipe.lora_a)
 
     def load_all(
         self,
@@ -64,7 +64,7 @@ class Adapters:
     ) -> LoraWeights:
         """The merged adapters of several questions' passages as a stack; see `load`."""
         loaded = [self._each(passages, test_id) for passages, test_id in zip(questions, test_ids, strict=True)]
-        return merge_all(loaded, self.merge, scores)
+        return merge_all(loaded, self.merge, scores, lora_a=self.library.recipe.lora_a)
 
     def _each(self, passages: Sequence[AugmentedPassage], test_id: int | None) -> list[LoraWeights]:
         """The adapters of a question's passages; without any, what they would start from, which changes nothing."""

@@ -21,7 +21,7 @@ CONFIG_FILE = "config.json"
 _IN_PATH = frozenset(
     {
         *("dataset", "augment_model", "with_cot", "inference_method", "merge", "adapters_from"),
-        *("lora_rank", "lora_alpha", "learning_rate", "num_train_epochs", "base_weight"),
+        *("lora_rank", "lora_alpha", "learning_rate", "num_train_epochs", "base_weight", "lora_a", "null_space"),
         *("objective", "include_text", "locality", "distill_samples"),
     }
 )
@@ -34,7 +34,7 @@ _OF_NO_ANSWER = frozenset(
 )
 """Settings that say where things are, how fast they are done, which questions are asked, or how passages were
 augmented."""
-_BY_CONTENT = frozenset({"model_name", "prompts", "template_date", "corpus", "retriever"})
+_BY_CONTENT = frozenset({"model_name", "prompts", "template_date", "corpus", "retriever", "general_text"})
 """Settings in whose place the identity has what they name."""
 _OF_PASSAGES = frozenset({"topk", "retrieve_at_test"})
 _OF_ADAPTERS = frozenset({"per_device_train_batch_size", "block_size", "adapter_format", "target_modules"})

@@ -19,6 +19,8 @@ PREDICTIONS_SHOWN = 50
 COMPARED_SETTINGS = (
     "inference_method",
     "model_name",
+    "lora_a",
+    "null_space",
     "objective",
     "include_text",
     "locality",

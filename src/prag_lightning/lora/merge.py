@@ -9,14 +9,16 @@ from peft.utils.merge_utils import ties
 from torch import Tensor
 from torch.nn.functional import pad
 
-from prag_lightning.lora.names import Merge
+from prag_lightning.lora.names import LoraA, Merge
 from prag_lightning.lora.stack import LoraWeights
 
 TIES_DENSITY = 0.5
 """The share of an adapter's values that `ties` keeps."""
 
 
-def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequence[float] = ()) -> LoraWeights:
+def merge(
+    adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequence[float] = (), *, lora_a: LoraA = "trained"
+) -> LoraWeights:
     """One LoRA of several, to be scaled as each of them is.
 
     Args:
@@ -24,15 +26,16 @@ def merge(adapters: Sequence[LoraWeights], method: Merge = "sum", scores: Sequen
             rank in each.
         method: See `Merge`.
         scores: Of the passages, for the method of that name; without any all count alike.
+        lora_a: Where it is shared, the B add up.
 
     Returns:
-        A LoRA whose rank is the sum of the adapters' ranks, or for `ties` that of one.
+        A LoRA whose rank is the sum of the adapters' ranks, or for `ties` and a shared A that of one.
     """
     if method == "ties" and len(adapters) > 1:
         return {name: _ties([adapter[name] for adapter in adapters]) for name in adapters[0]}
     if method == "orthogonal":
         adapters = _orthogonalised(adapters)
-    merged = _summed([adapters], [_weights(method, len(adapters), scores)])
+    merged = _summed([adapters], [_weights(method, len(adapters), scores)], lora_a)
     return {name: (lora_a[0], lora_b[0]) for name, (lora_a, lora_b) in merged.items()}
 
 
@@ -67,7 +70,11 @@ def _orthogonalised(adapters: Sequence[LoraWeights]) -> list[LoraWeights]:
 
 
 def merge_all(
-    questions: Sequence[Sequence[LoraWeights]], method: Merge = "sum", scores: Sequence[Sequence[float]] = ()
+    questions: Sequence[Sequence[LoraWeights]],
+    method: Merge = "sum",
+    scores: Sequence[Sequence[float]] = (),
+    *,
+    lora_a: LoraA = "trained",
 ) -> LoraWeights:
     """What `stack` gives of each question's merged adapter. Where all have as many and merging is a sum, they are not
     merged one after the other.
@@ -76,16 +83,21 @@ def merge_all(
         questions: The adapters of each, at least one; all of one rank.
         method: See `Merge`.
         scores: Of each question's passages, for the method of that name.
+        lora_a: See `merge`.
     """
     counts = {len(adapters) for adapters in questions}
     scores = scores or [()] * len(questions)
     if method not in ("sum", "mean", "score") or len(counts) > 1:
-        return stack([merge(adapters, method, own) for adapters, own in zip(questions, scores, strict=True)])
+        return stack(
+            [merge(adapters, method, own, lora_a=lora_a) for adapters, own in zip(questions, scores, strict=True)]
+        )
     weights = [_weights(method, len(adapters), own) for adapters, own in zip(questions, scores, strict=True)]
-    return _summed(questions, weights)
+    return _summed(questions, weights, lora_a)
 
 
-def _summed(questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequence[float]]) -> LoraWeights:
+def _summed(
+    questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequence[float]], lora_a: LoraA
+) -> LoraWeights:
     """The weighted sums of the updates of each question's adapters, of which all have as many, as a stack."""
     adapters = [adapter for own in questions for adapter in own]
     factors = torch.tensor(weights, dtype=torch.float32)
@@ -93,11 +105,13 @@ def _summed(questions: Sequence[Sequence[LoraWeights]], weights: Sequence[Sequen
     merged = {}
     for name in adapters[0]:
         each_a, each_b = (torch.stack([adapter[name][i] for adapter in adapters]) for i in (0, 1))
-        lora_a = each_a.reshape(len(questions), -1, each_a.shape[-1])
         by_rank = each_b.reshape(*factors.shape, *each_b.shape[1:]).mT
         if weighted:
             by_rank = by_rank * factors[:, :, None, None]
-        merged[name] = lora_a, by_rank.flatten(1, 2).contiguous().mT
+        if lora_a == "shared":
+            merged[name] = each_a[: len(questions)], by_rank.sum(1).contiguous().mT
+        else:
+            merged[name] = each_a.reshape(len(questions), -1, each_a.shape[-1]), by_rank.flatten(1, 2).contiguous().mT
     return merged
 
 

@@ -14,6 +14,11 @@ ones whose sign most agree on, averaged (arXiv 2306.01708), A and B apart as in 
 adapter writes only into directions that no better ranked one writes into."""
 MERGES: tuple[str, ...] = get_args(Merge)
 
+LoraA = Literal["trained", "shared"]
+"""`trained`: A and B are trained (LoRA, arXiv 2106.09685). `shared`: A stays as it is in `base_weight`, the same for
+every passage, and B alone is trained (LoRA-FA, arXiv 2308.03303); adapters then add up by their B."""
+LORA_AS: tuple[str, ...] = get_args(LoraA)
+
 AdapterFormat = Literal["float32", "bfloat16", "int4"]
 """What an adapter takes of 4, 2 or half a byte a parameter. `int4` keeps the difference from `base_weight`."""
 ADAPTER_FORMATS: tuple[str, ...] = get_args(AdapterFormat)

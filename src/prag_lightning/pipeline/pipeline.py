@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.data.benchmarks import SOURCES
+from prag_lightning.data.general_text import GeneralText, load_general_text
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
@@ -22,6 +23,7 @@ from prag_lightning.llm.compute import Compute
 from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.llm.names import SETTING, short_name
+from prag_lightning.lora.null_space import NullSpace
 from prag_lightning.lora.store import adapter_hash
 from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.pipeline.data import ExperimentData
@@ -31,6 +33,7 @@ from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Qu
 from prag_lightning.training.examples import ExampleBuilder, objective_name
 from prag_lightning.training.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
+from prag_lightning.training.null_space import NullSpaceFile
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,28 @@ class Pipeline:
                 settings.distill_samples,
             )
             self._library = AdapterLibrary(
-                self.llm, builder, settings.recipe, self.layout, settings.adapter_format, create=create
+                self.llm,
+                builder,
+                settings.recipe,
+                self.layout,
+                settings.adapter_format,
+                self._null_space(create=create),
+                create=create,
             )
         return self._library
+
+    @cached_property
+    def _general_text(self) -> list[GeneralText]:
+        return load_general_text(self.settings.general_text)
+
+    def _null_space(self, *, create: bool) -> NullSpace | None:
+        settings = self.settings
+        if settings.null_space is None:
+            return None
+        folder, prompts = self.layout.null_space, self.data.prompts
+        kept = NullSpaceFile(folder, settings.null_space, self._general_text, prompts)
+        with self.compute.autocast():
+            return kept.open(self.llm, create=create)
 
     def adapters(self, *, create: bool = False) -> Adapters:
         """The adapters with the way to merge them."""
@@ -335,6 +357,8 @@ class Pipeline:
             "max_new_tokens": self.max_new_tokens,
             "answer_extraction": self.answer_extraction,
         }
+        if self.settings.uses_adapters and self.settings.null_space is not None:
+            content["general_text"] = content_hash([asdict(row) for row in self._general_text])
         if data.retrieve_at_test or self.settings.merge == "score":
             content["retriever"] = content_hash(self.data.describe_retriever())
         return result_identity(self.settings.inference_method, as_dict(self.settings) | as_dict(data), content)

@@ -10,11 +10,12 @@ from typing import Any, Literal, get_args
 from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.data.boundary import AnswerBoundary
 from prag_lightning.data.chat_text import TEMPLATE_DATE
+from prag_lightning.data.general_text import GENERAL_TEXT
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.methods import INFERENCE_METHODS, InferenceMethod, uses_adapters
 from prag_lightning.llm.names import short_name
-from prag_lightning.lora.names import ADAPTER_FORMATS, DEFAULT_TARGETS, MERGES, AdapterFormat, Merge
+from prag_lightning.lora.names import ADAPTER_FORMATS, DEFAULT_TARGETS, LORA_AS, MERGES, AdapterFormat, LoraA, Merge
 from prag_lightning.metrics import Extraction
 from prag_lightning.records import Json
 from prag_lightning.retrieval import Retriever
@@ -36,6 +37,11 @@ class ModelSettings:
         num_train_epochs: How often each example of a passage is seen.
         per_device_train_batch_size: Examples of one passage in a step.
         block_size: Examples are cut at this many tokens.
+        lora_a: trained (LoRA's), or shared: one A for all passages, which is not trained, so that adapters add up by
+            their B.
+        null_space: Adapters read no more than this share of the energy of general text, such as 0.3: they then leave
+            alone what they are not about, and bear being merged. Unset means all.
+        general_text: What general text is, as JSON lines with question, passage or both.
         objective: published (the method's), answer (loss on the answer alone), closed_book (questions without the
             passage), distill (likewise, but matching what the model predicts with the passage in its prompt).
         include_text: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no
@@ -74,6 +80,9 @@ class ModelSettings:
     num_train_epochs: int = 1
     per_device_train_batch_size: int = 1
     block_size: int = 3000
+    lora_a: LoraA = "trained"
+    null_space: float | None = None
+    general_text: str = GENERAL_TEXT
     objective: Objective = "published"
     include_text: IncludeText = "none"
     locality: int = 0
@@ -101,8 +110,15 @@ class ModelSettings:
             raise InputError(
                 f"learning_rate is {self.learning_rate}", where="model.learning_rate", hint="Give a number above 0"
             )
+        if self.null_space is not None and not 0 < self.null_space < 1:
+            raise InputError(
+                f"null_space is {self.null_space}",
+                where="model.null_space",
+                hint="Give a share above 0 and below 1, or null for all directions",
+            )
         for name, allowed in (
             ("inference_method", INFERENCE_METHODS),
+            ("lora_a", LORA_AS),
             ("adapter_format", ADAPTER_FORMATS),
             ("merge", MERGES),
             ("objective", OBJECTIVES),
@@ -121,7 +137,13 @@ class ModelSettings:
     def recipe(self) -> TrainingRecipe:
         """How adapters are trained."""
         return TrainingRecipe(
-            self.lora_rank, self.lora_alpha, self.learning_rate, self.num_train_epochs, self.per_device_train_batch_size
+            self.lora_rank,
+            self.lora_alpha,
+            self.learning_rate,
+            self.num_train_epochs,
+            self.per_device_train_batch_size,
+            self.lora_a,
+            self.null_space,
         )
 
     @property

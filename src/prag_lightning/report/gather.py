@@ -28,6 +28,8 @@ _OF_ADAPTERS = (
     "num_train_epochs",
     "per_device_train_batch_size",
     "block_size",
+    "lora_a",
+    "null_space",
     "objective",
     "include_text",
     "locality",

@@ -11,6 +11,7 @@ from torch.optim.adamw import adamw
 
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.merge import stack
+from prag_lightning.lora.null_space import NullSpace
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.training.examples import Example
 from prag_lightning.training.loss import HiddenAndHead, frozen_head_cross_entropy, hidden_and_head
@@ -57,10 +58,14 @@ class Encoder:
         llm: Carries the group's adapters while they are trained.
         base_weight: The adapter that each passage starts from.
         recipe: How it is trained.
+        null_space: Where A stays, after each step; `base_weight` is there already.
     """
 
-    def __init__(self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe) -> None:
+    def __init__(
+        self, llm: LLM, base_weight: LoraWeights, recipe: TrainingRecipe, null_space: NullSpace | None = None
+    ) -> None:
         self.llm, self.base_weight, self.recipe = llm, base_weight, recipe
+        self.null_space = None if null_space is None else null_space.to(llm.device)
         self._hidden_and_head = hidden_and_head(llm)
 
     @torch.inference_mode(False)
@@ -84,7 +89,7 @@ class Encoder:
         passages = [group[i] for i in order]
         teacher_hidden = self._teacher_hidden_states(passages)
         weights = stack([self.base_weight] * len(passages))
-        training = _StackTraining(self.llm, weights, self.recipe, teacher_hidden)
+        training = _StackTraining(self.llm, weights, self.recipe, teacher_hidden, self.null_space)
         steps = [self.recipe.steps(len(passage.examples)) for passage in passages]
         losses: list[list[float]] = [[] for _ in passages]
         try:
@@ -133,14 +138,22 @@ class _StackTraining:
         weights: What they start from, `[G, r, d_in]` and `[G, d_out, r]` a module.
         recipe: How they are trained.
         teacher_hidden: The teacher's hidden states by example, for those that have one.
+        null_space: Where A stays.
     """
 
     def __init__(
-        self, llm: LLM, weights: LoraWeights, recipe: TrainingRecipe, teacher_hidden: Mapping[Example, Tensor]
+        self,
+        llm: LLM,
+        weights: LoraWeights,
+        recipe: TrainingRecipe,
+        teacher_hidden: Mapping[Example, Tensor],
+        null_space: NullSpace | None,
     ) -> None:
-        self.llm, self.recipe, self.teacher_hidden = llm, recipe, teacher_hidden
+        self.llm, self.recipe, self.teacher_hidden, self.null_space = llm, recipe, teacher_hidden, null_space
         self.names = list(weights)
-        self.parameters = [tensor.to(llm.device) for name in self.names for tensor in weights[name]]
+        self.lora_a = [weights[name][0].to(llm.device) for name in self.names]
+        self.lora_b = [weights[name][1].to(llm.device) for name in self.names]
+        self.parameters = self.lora_b if recipe.lora_a == "shared" else [*self.lora_a, *self.lora_b]
         self.averages = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.tensor(0.0, dtype=torch.float32) for _ in self.parameters]
@@ -149,7 +162,8 @@ class _StackTraining:
         """One AdamW step of the first `len(batch)` adapters on their examples; gives each one's mean token loss."""
         active = len(batch)
         leaves = [parameter[:active].detach().requires_grad_() for parameter in self.parameters]
-        pairs = zip(leaves[::2], leaves[1::2], strict=True)
+        lora_a = [parameter[:active] for parameter in self.lora_a] if len(leaves) == len(self.names) else leaves
+        pairs = zip(lora_a[: len(self.names)], leaves[-len(self.names) :], strict=True)
         self.llm.stack.set(dict(zip(self.names, pairs, strict=True)), self.recipe.scaling)
         rows = max(len(examples) for examples in batch)
         ids, labels, weights = _tensors(batch, rows, self.llm.pad_id, self.llm.device)
@@ -177,6 +191,9 @@ class _StackTraining:
                 eps=1e-8,
                 maximize=False,
             )
+            if self.null_space is not None and self.recipe.lora_a == "trained":
+                for name, parameter in zip(self.names, self.lora_a, strict=True):
+                    parameter[:active] = self.null_space.project(name, parameter[:active])
         passage_of_token = (
             torch.arange(active * rows, device=ids.device)[:, None].expand_as(is_target)[is_target] // rows
         )
@@ -212,10 +229,10 @@ class _StackTraining:
 
     def adapters(self) -> Iterator[LoraWeights]:
         """Each passage's adapter, on the CPU."""
-        on_cpu = [parameter.float().cpu() for parameter in self.parameters]
-        for i in range(on_cpu[0].shape[0]):
-            pairs = zip(on_cpu[::2], on_cpu[1::2], strict=True)
-            yield {name: (a[i].clone(), b[i].clone()) for name, (a, b) in zip(self.names, pairs, strict=True)}
+        lora_a, lora_b = ([tensor.float().cpu() for tensor in tensors] for tensors in (self.lora_a, self.lora_b))
+        for i in range(len(lora_a[0])):
+            triples = zip(self.names, lora_a, lora_b, strict=True)
+            yield {name: (each_a[i].clone(), each_b[i].clone()) for name, each_a, each_b in triples}
 
 
 def _tensors(

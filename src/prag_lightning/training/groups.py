@@ -31,7 +31,9 @@ def fitting_group_tokens(encoder: Encoder, passage: PassageExamples) -> int:
         Tokens, padding included; at least `SMALLEST`, whether they fit or not.
     """
     size = encoder.recipe.per_device_train_batch_size
-    one_step = Encoder(encoder.llm, encoder.base_weight, replace(encoder.recipe, num_train_epochs=1))
+    one_step = Encoder(
+        encoder.llm, encoder.base_weight, replace(encoder.recipe, num_train_epochs=1), encoder.null_space
+    )
     passage = PassageExamples(passage.key, passage.examples[:size])
     one_step.encode([passage])
     best, rate, tokens = SMALLEST, 0.0, SMALLEST

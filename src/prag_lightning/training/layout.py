@@ -55,6 +55,11 @@ class Layout:
         """The recipe's directory; below it `{split}/data_{did}/passage_{pid}`."""
         return self.offline_root / self._experiment
 
+    @property
+    def null_space(self) -> Path:
+        """The folder of the model's projections."""
+        return self.offline_root / self.model
+
     def results(self, method: str) -> Path:
         """Where a method's results go, a folder a split, unless others are there: see `identity.claim_folder`."""
         return self.output_root / self._experiment / method
@@ -69,6 +74,10 @@ class Layout:
         training += "_cot" if self.with_cot else "_direct"
         if self.objective != "published":
             training += f"_objective={self.objective}"
+        if self.recipe.null_space is not None:
+            training += f"_null_space={self.recipe.null_space}"
+        if self.recipe.lora_a != "trained":
+            training += f"_lora_a={self.recipe.lora_a}"
         if self.trained_base is not None:
             training += f"_base={self.trained_base.hash[:8]}"
         return self._model_and_rank / self.dataset / training / f"aug_model={self.augment_model}"

@@ -21,6 +21,7 @@ from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.adapters import all_finite, lora_config
 from prag_lightning.lora.names import AdapterFormat
+from prag_lightning.lora.null_space import NullSpace
 from prag_lightning.lora.store import AdapterStore, base_weight
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage
@@ -28,7 +29,7 @@ from prag_lightning.training.encoder import EncodedPassage, Encoder, PassageExam
 from prag_lightning.training.examples import ExampleBuilder
 from prag_lightning.training.groups import fitting_group_tokens, group_passages
 from prag_lightning.training.layout import Layout
-from prag_lightning.training.recipe import TrainingRecipe
+from prag_lightning.training.recipe import RECIPE_VERSION, TrainingRecipe
 from prag_lightning.training.self_distillation import with_placeholders, with_self_distillation
 
 _TOKENISING_IS_QUICK = 200
@@ -76,20 +77,25 @@ class AdapterLibrary:
         recipe: TrainingRecipe,
         layout: Layout,
         adapter_format: AdapterFormat = "float32",
+        null_space: NullSpace | None = None,
         *,
         create: bool,
     ) -> None:
-        self.llm, self.builder, self.recipe = llm, builder, recipe
+        self.llm, self.builder, self.recipe, self.null_space = llm, builder, recipe, null_space
         config = self.adapter_config(recipe.lora_rank)
         made_here = create and layout.trained_base is None
         self.base_weight, base_hash = base_weight(layout.base_weight, llm.stack, config, create=made_here)
-        decisive = [llm.fingerprint, base_hash, builder.fingerprint, asdict(recipe)]
+        decisive = [RECIPE_VERSION, llm.fingerprint, base_hash, builder.fingerprint, asdict(recipe)]
+        if null_space is not None:
+            self.base_weight = null_space.projected(self.base_weight)
+            decisive.append(null_space.hash)
         recipe_hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         self.store = AdapterStore(
             layout.adapters, llm.stack, config, self.base_weight, base_hash, recipe_hash, adapter_format
         )
         if create:
             self.store.recover()
+            self._leave_older_alone()
         self.failed: dict[str, str] = {}
         self._encoder: Encoder | None = None
 
@@ -125,6 +131,19 @@ class AdapterLibrary:
     @property
     def _failures(self) -> Path:
         return self.store.root / "unencodable.json"
+
+    def _leave_older_alone(self) -> None:
+        """Say that adapters of another version of recipes stand here, once."""
+        path = self.store.root / "recipe_version.json"
+        known = read_json(path, "Delete it") if path.exists() else None
+        if known == RECIPE_VERSION:
+            return
+        if next(self.store.directories(), None) is not None:
+            print(
+                f"adapters of another version of this program are not used, and made anew: {self.store.root}",
+                file=sys.stderr,
+            )
+        write_json(path, RECIPE_VERSION)
 
     # Making adapters
 
@@ -214,7 +233,7 @@ class AdapterLibrary:
     def encoder(self) -> Encoder:
         """Trains adapters; made when the LLM is on its device."""
         if self._encoder is None:
-            self._encoder = Encoder(self.llm, self.base_weight, self.recipe)
+            self._encoder = Encoder(self.llm, self.base_weight, self.recipe, self.null_space)
         return self._encoder
 
     def measured_group_tokens(self, passages: Sequence[PendingPassage]) -> int:

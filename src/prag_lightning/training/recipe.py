@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TypeVar
 
+from prag_lightning.lora.names import LoraA
+
+RECIPE_VERSION = 2
+"""Of what a recipe's settings mean; adapters of another version are not used."""
+
 T = TypeVar("T")
 
 
@@ -20,6 +25,8 @@ class TrainingRecipe:
         learning_rate: Of AdamW with PyTorch's betas 0.9 and 0.999, eps 1e-8 and weight decay 0.01.
         num_train_epochs: How often each example is seen.
         per_device_train_batch_size: Examples of one passage in a step.
+        lora_a: See `LoraA`.
+        null_space: A reads no more than this share of the energy of general text; unset means all.
     """
 
     lora_rank: int = 2
@@ -27,6 +34,8 @@ class TrainingRecipe:
     learning_rate: float = 3e-4
     num_train_epochs: int = 1
     per_device_train_batch_size: int = 1
+    lora_a: LoraA = "trained"
+    null_space: float | None = None
 
     @property
     def scaling(self) -> float:

@@ -1,0 +1,142 @@
+"""The projection of a model, from general text that it reads and answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from prag_lightning.data.boundary import common_prefix
+from prag_lightning.data.chat_text import document_ids, text_ids
+from prag_lightning.data.general_text import GeneralText
+from prag_lightning.data.prompts import PromptTemplates
+from prag_lightning.errors import InputError
+from prag_lightning.files import temp_path
+from prag_lightning.llm.generation import generate
+from prag_lightning.llm.loading import LLM
+from prag_lightning.lora.null_space import NullSpace, SecondMoments
+from prag_lightning.progress import Progress
+from prag_lightning.training.loss import hidden_and_head
+
+_VERSION = 1
+"""Of how a projection is made."""
+_BATCH = 16
+_ANSWER_TOKENS = 20
+
+
+@dataclass(frozen=True)
+class NullSpaceFile:
+    """Where the projection of a model is kept, and what makes it.
+
+    Args:
+        folder: Of the model's projections.
+        share: Of the energy of general text that adapters still read.
+        text: The general text.
+        prompts: The templates that its questions are asked with.
+    """
+
+    folder: Path
+    share: float
+    text: Sequence[GeneralText]
+    prompts: PromptTemplates
+
+    def open(self, llm: LLM, *, create: bool) -> NullSpace:
+        """The projection; see `NullSpace`.
+
+        Args:
+            llm: The model, without adapters set.
+            create: Make it if it is missing. Of several processes one does, and the others wait.
+
+        Raises:
+            InputError: if it is missing and not to be made, or broken.
+        """
+        path = self.path(llm)
+        if create and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():
+                    self._make(llm, path)
+        try:
+            return NullSpace.load(path, llm.stack)
+        except FileNotFoundError as error:
+            raise InputError(
+                "the projection of model.null_space is missing", where=str(path), hint="Run 'prag fit', which makes it"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"the projection of model.null_space cannot be read: {error}",
+                where=str(path),
+                hint="Delete it and run 'prag fit' again",
+            ) from error
+
+    def path(self, llm: LLM) -> Path:
+        """Its file, named by the share and by all that decides it."""
+        rows = [[row.question, row.passage] for row in self.text]
+        decisive = [_VERSION, llm.fingerprint, llm.stack.targets, self.prompts.fingerprint(llm.tokenizer), rows]
+        named = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+        return self.folder / f"null_space={self.share}_{named}.safetensors"
+
+    def _make(self, llm: LLM, path: Path) -> None:
+        moments = second_moments(llm, self.prompts, self.text)
+        bases: dict[str, tuple[Tensor, bool]] = {}
+        with Progress("null space", len(moments.sums), "layers") as progress:
+            for of_layer in moments.bases(self.share):
+                bases |= of_layer
+                progress.advance(1)
+        beside = temp_path(path)
+        NullSpace.save(beside, bases)
+        beside.replace(path)
+
+
+@torch.inference_mode()
+def second_moments(
+    llm: LLM, prompts: PromptTemplates, text: Sequence[GeneralText], batch: int = _BATCH
+) -> SecondMoments:
+    """Those of the model's inputs while it reads passages, and prompts with its own answers.
+
+    Rows that begin alike, as prompts do, are counted from where they differ, so that each token in its context counts
+    once; whatever the batch, the sums are the same but for rounding.
+
+    Args:
+        llm: The model, without adapters set.
+        prompts: The templates that questions are asked with.
+        text: What is read.
+        batch: Rows read at once.
+    """
+    rows = [document_ids(llm.tokenizer, row.passage) for row in text if not row.question]
+    asked = [row for row in text if row.question]
+    open_prompts = [
+        prompts.question_ids(llm.tokenizer, row.question, [row.passage] if row.passage else []) for row in asked
+    ]
+    open_prompts = [ids for ids in open_prompts if len(ids) + _ANSWER_TOKENS <= llm.context]
+    by_length = sorted(open_prompts, key=len)
+    with Progress("answers to general questions", len(by_length), "questions") as progress:
+        for start in range(0, len(by_length), batch):
+            some = by_length[start : start + batch]
+            answers = generate(llm, some, _ANSWER_TOKENS)
+            rows += [[*ids, *text_ids(llm.tokenizer, answer)] for ids, answer in zip(some, answers, strict=True)]
+            progress.advance(len(some))
+    rows = sorted(ids[: llm.context] for ids in rows)
+    begun = [0, *(common_prefix(before, ids) for before, ids in pairwise(rows))]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    moments, read = SecondMoments(llm.stack), hidden_and_head(llm)
+    with Progress("general text", len(rows), "rows") as progress:
+        for start in range(0, len(order), batch):
+            some_rows = order[start : start + batch]
+            longest = len(rows[some_rows[-1]])
+            ids = torch.full((len(some_rows), longest), llm.pad_id)
+            counted = torch.zeros(ids.shape, dtype=torch.bool)
+            for place, i in enumerate(some_rows):
+                ids[place, : len(rows[i])] = torch.tensor(rows[i])
+                counted[place, begun[i] : len(rows[i])] = True
+            with moments.watching(counted.to(llm.device)):
+                read(ids.to(llm.device))
+            progress.advance(len(some_rows))
+    return moments
