@@ -17,7 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from prag_lightning.cli.settings import load_pipeline
+from prag_lightning.data.chat_text import document_ids
+from prag_lightning.data.general_text import load_general_text
 from prag_lightning.files import write_json
 from prag_lightning.inference.answerer import Answerer, Row
 from prag_lightning.journal import Journal
@@ -29,6 +33,7 @@ from prag_lightning.report.statistics import mean_interval
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONFIG = ROOT / "configs/real.yaml"
+PARAGRAPHS = HERE / "paragraphs.jsonl"
 MOST = 3
 """Passages that are retrieved."""
 
@@ -123,6 +128,8 @@ class Measured:
     """General questions that the model answers without adapters."""
     kept: dict[int, float]
     """By k, the share of these that it still answers with k passages' adapters."""
+    changed: dict[int, float]
+    """By k, how far k passages' adapters move what the model predicts in other text: KL divergence, nats a token."""
 
 
 def measure(corpus: Corpus, out: Path, overrides: Sequence[str], conditions: Sequence[Condition]) -> Measured:
@@ -161,6 +168,7 @@ def measure(corpus: Corpus, out: Path, overrides: Sequence[str], conditions: Seq
         scores,
         known,
         kept,
+        {k: answering.change(k) for k in (1, MOST)},
     )
 
 
@@ -221,6 +229,26 @@ class Answering:
             for text, question in zip(texts, questions, strict=True)
         ]
 
+    @torch.inference_mode()
+    def change(self, k: int) -> float:
+        """The KL divergence, in nats a token, of what the model predicts with the adapters of one question's passages
+        from what it predicts without, in the general paragraphs."""
+        llm, adapters = self.answerer.llm, self.answerer.adapters
+        assert adapters is not None
+        divergence = tokens = 0.0
+        paragraphs = [row for row in load_general_text(str(PARAGRAPHS)) if not row.question]
+        for i, row in enumerate(paragraphs):
+            ids = torch.tensor([document_ids(llm.tokenizer, row.passage)], device=llm.device)
+            plain = llm.model(input_ids=ids).logits.float().log_softmax(-1)
+            record = self.records[i * len(self.records) // len(paragraphs)]
+            merged = adapters.load_all([record.passages[:k]], [i], [[1.0] * k])
+            llm.stack.set(merged, adapters.library.scaling)
+            changed = llm.model(input_ids=ids).logits.float().log_softmax(-1)
+            llm.stack.clear()
+            divergence += float((plain.exp() * (plain - changed)).sum())
+            tokens += ids.numel()
+        return divergence / tokens
+
     def _answer(
         self, answerer: Answerer, questions: Sequence[AugmentedQuestion], taken: Sequence[int], k: int
     ) -> tuple[list[str], float]:
@@ -248,14 +276,14 @@ def _mean(values: Sequence[float]) -> float:
 # The page
 
 
-def page(measured: Sequence[Measured], seconds: float, settings: dict[str, object]) -> str:
+def page(measured: Sequence[Measured], seconds: float, settings: str) -> str:
     """Everything as Markdown."""
     lines = [
         "# A real LLM on real prose",
         "",
         "Written by `make real` (`python -m benchmarks.real`). " + INTRODUCTION,
         "",
-        f"This run took {seconds / 60:.0f} minutes on {os.cpu_count()} cores. Settings: {_settings(settings)}.",
+        f"This run took {seconds / 60:.0f} minutes on {os.cpu_count()} cores. Settings: {settings}.",
     ]
     for each in measured:
         lines += ["", f"## {TITLES.get(each.name, each.name)}", "", *_section(each)]
@@ -274,7 +302,13 @@ TITLES = {
 }
 
 
-def _settings(settings: dict[str, object]) -> str:
+def settings_line(pipeline: Pipeline) -> str:
+    """The settings that decide a result, by name."""
+    names = (
+        "model_name lora_rank lora_alpha lora_a null_space learning_rate num_train_epochs objective include_text merge"
+    )
+    settings = {name: getattr(pipeline.settings, name) for name in names.split()}
+    settings["prompts"] = pipeline.data.settings.prompts
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
@@ -302,7 +336,9 @@ def _section(measured: Measured) -> Iterator[str]:
     yield (
         f"Of {measured.known} general questions that the model answers without adapters it still answers "
         + " and ".join(f"{share:.0%} with those of {k} passage{'s' * (k > 1)}" for k, share in measured.kept.items())
-        + "."
+        + ". In other text these move its predictions by "
+        + " and ".join(f"{value:.3f}" for value in measured.changed.values())
+        + " nats a token (KL)."
     )
 
 
@@ -341,12 +377,8 @@ def main() -> None:
     started = time.perf_counter()
     measured = [measure(corpus, options.out, overrides, CONDITIONS) for corpus in found]
     seconds = time.perf_counter() - started
-    pipeline = load_pipeline(str(CONFIG), *overrides)
-    names = "model_name lora_rank lora_alpha learning_rate num_train_epochs objective include_text merge".split()
-    settings = {name: getattr(pipeline.settings, name) for name in names}
-    settings["prompts"] = pipeline.data.settings.prompts
     write_json(options.page.with_suffix(".json"), {"seconds": seconds, "measured": [asdict(m) for m in measured]})
-    text = page(measured, seconds, settings)
+    text = page(measured, seconds, settings_line(load_pipeline(str(CONFIG), *overrides)))
     options.page.write_text(text, encoding="utf-8")
     print(text)
 
