@@ -43,7 +43,6 @@ NO_TORCH = (
     "augment.files",
     "warmup.questions",
     "retrieval",
-    "report.write",
     "pipeline.data",
     "pipeline.settings",
     "commands.data",

@@ -121,6 +121,16 @@ def shared_replies(first: Result, second: Result) -> list[tuple[Reply, Reply]]:
     ]
 
 
+def unshared(compared: Sequence[Comparison]) -> list[str]:
+    """Sentences about the comparisons that leave questions out."""
+    return [
+        f"{c.split}: {c.first} and {c.second} were compared on {c.shared} questions; "
+        f"{c.unshared} were not asked of both with the same text."
+        for c in compared
+        if c.unshared
+    ]
+
+
 def _difference(pairs: Sequence[tuple[Reply, Reply]], score: str) -> tuple[float, Interval | None]:
     differences = [ours.scores[score] - theirs.scores[score] for ours, theirs in pairs]
     return sum(differences) / max(1, len(differences)), mean_interval(differences)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from prag_lightning.report import tables
-from prag_lightning.report.comparison import Comparison, comparisons
-from prag_lightning.report.gather import Experiment, Reply, labels
+from prag_lightning.report.comparison import Comparison, comparisons, unshared
+from prag_lightning.report.gather import Experiment, labels
 from prag_lightning.report.plots import comparison_plot, f1_plot
 from prag_lightning.report.published import PAPER, has_published, recipe_differences
 from prag_lightning.report.runs import Runs
@@ -17,40 +20,6 @@ from prag_lightning.report.spending import spending
 from prag_lightning.report.statistics import RESAMPLES
 
 NO_PAPER = "The paper has no numbers for this model and data set."
-
-
-@dataclass(frozen=True)
-class RunsSection:
-    """What is said of two runs.
-
-    Args:
-        runs: The two.
-        notes: Sentences that stand below the heading.
-        tables: Of comparisons, one an experiment.
-        comparisons: With their wins and losses.
-    """
-
-    runs: Runs
-    notes: Sequence[str]
-    tables: Sequence[tables.Table]
-    comparisons: Sequence[Comparison]
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the report says.
-
-    Args:
-        root: The folder of the results.
-        sections: What is said of each experiment.
-        refused: Of results that are left out, a sentence each.
-        runs: What is said of a comparison with another run, if there is one.
-    """
-
-    root: str
-    sections: Sequence[Section]
-    refused: Sequence[str] = ()
-    runs: RunsSection | None = None
 
 
 @dataclass(frozen=True)
@@ -85,21 +54,6 @@ def sections(experiments: Sequence[Experiment]) -> list[Section]:
     return [_section(*labelled) for labelled in zip(labels(experiments), experiments, strict=True)]
 
 
-def runs_section(runs: Runs) -> RunsSection:
-    """What the report says of two runs."""
-    compared = runs.comparisons()
-    notes = [f"A is {runs.first}, B is {runs.second}.", *_unshared(compared), *runs.notes()]
-    return RunsSection(runs, notes, runs_tables(runs), compared)
-
-
-def runs_tables(runs: Runs) -> list[tables.Table]:
-    """The tables of two runs, one an experiment."""
-    by_experiment: dict[str, list[tuple[str, Comparison]]] = {}
-    for pair, comparison in zip(runs.pairs, runs.comparisons(), strict=True):
-        by_experiment.setdefault(pair.experiment, []).append((pair.method, comparison))
-    return [tables.runs_compared(*experiment) for experiment in by_experiment.items()]
-
-
 def _section(label: str, experiment: Experiment) -> Section:
     compared = comparisons(experiment)
     by_split = {split: [c for c in compared if c.split == split] for split in experiment.splits}
@@ -125,94 +79,61 @@ def _notes(experiment: Experiment, compared: Sequence[Comparison]) -> list[str]:
         notes.append(NO_PAPER)
     elif differences := recipe_differences(experiment.model, experiment.dataset, experiment.settings):
         notes.append(f"The paper's numbers are of another recipe; here: {'; '.join(differences)}.")
-    return notes + _unshared(compared)
+    return notes + unshared(compared)
 
 
-def _unshared(compared: Sequence[Comparison]) -> list[str]:
-    return [
-        f"{c.split}: {c.first} and {c.second} were compared on {c.shared} questions; "
-        f"{c.unshared} were not asked of both with the same text."
-        for c in compared
-        if c.unshared
-    ]
+@dataclass(frozen=True)
+class Page:
+    """All that the report says.
+
+    Args:
+        root: The folder of the results.
+        sections: What is said of each experiment.
+        refused: Of results that are left out, a sentence each.
+        runs: Two runs that are compared.
+    """
+
+    root: Path
+    sections: Sequence[Section]
+    refused: Sequence[str] = ()
+    runs: Runs | None = None
+
+    def html(self) -> str:
+        """One file that refers to no other."""
+        return self._rendered("page.html.jinja")
+
+    def markdown(self) -> str:
+        """The same without figures, for a repository or an issue."""
+        return self._rendered("page.md.jinja", finalize=_markdown_text)
+
+    def _rendered(self, template: str, **options: Any) -> str:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        environment = Environment(
+            loader=PackageLoader(__package__, ""),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            undefined=StrictUndefined,
+            **options,
+        )
+        glance = tables.glance([section.experiment for section in self.sections])
+        shown = [glance, *(table for s in self.sections for table in (s.scores, s.compared, s.costs))]
+        shown += self.runs.tables if self.runs is not None else []
+        return environment.get_template(template).render(
+            page=self,
+            glance=glance,
+            meanings=tables.MEANINGS,
+            used={heading for table in shown if table.groups for heading in table.headings},
+            paper=PAPER,
+            resamples=RESAMPLES,
+        )
 
 
-def html(page: Page) -> str:
-    """The page: one file that refers to no other."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    glance = tables.glance([part.experiment for part in page.sections])
-    shown = [glance, *(table for part in page.sections for table in (part.scores, part.compared, part.costs))]
-    shown += page.runs.tables if page.runs is not None else []
-    used = {heading for table in shown if table.groups for heading in table.headings}
-    return template.render(
-        page=page,
-        sections=page.sections,
-        glance=glance,
-        meanings={name: text for name, text in tables.MEANINGS.items() if name in used},
-        all_meanings=tables.MEANINGS,
-        paper=PAPER,
-        resamples=RESAMPLES,
-    )
-
-
-def markdown(page: Page) -> str:
-    """The same without figures, for a repository or an issue."""
-    lines = [
-        "# Results",
-        "",
-        f"Of `{_code(page.root)}`. Intervals are of 95 %, from {RESAMPLES} draws of the questions.",
-        "",
-    ]
-    lines += [line for sentence in page.refused for line in (f"Left out: {_text(sentence)}", "")]
-    lines += _table(tables.glance([part.experiment for part in page.sections]))
-    if page.runs is not None:
-        lines += ["## Two runs compared", "", *(line for note in page.runs.notes for line in (_text(note), ""))]
-        for table in page.runs.tables:
-            lines += [f"### {_text(table.caption)}", "", *_table(table)]
-        for c in page.runs.comparisons:
-            lines += _examples(c)
-    for part in page.sections:
-        lines += [f"## {_text(part.label)}", "", f"`{_code(part.experiment.path)}`", ""]
-        lines += [line for note in part.notes for line in (_text(note), "")]
-        for table in (part.scores, part.compared, part.costs):
-            lines += [f"### {table.caption}", "", *_table(table)] if table.groups else []
-        for c in part.comparisons:
-            lines += _examples(c)
-    lines += ["## What the columns say", ""]
-    lines += [f"- **{_text(name)}**: {_text(meaning)}" for name, meaning in tables.MEANINGS.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _table(table: tables.Table) -> list[str]:
-    headings = [_text(heading) for heading in table.headings]
-    ruler = ["---:" if table.numeric(column) else "---" for column in range(len(headings))]
-    rows = [[_text(cell.text) for cell in row] for group in table.groups for row in group]
-    return [f"| {' | '.join(row)} |" for row in (headings, ruler, *rows)] + [""]
-
-
-def _examples(c: Comparison) -> list[str]:
-    lines = []
-    for best, worse, pairs in ((c.first, c.second, c.wins), (c.second, c.first, c.losses)):
-        if pairs:
-            lines += [f"### {_text(c.split)}: where {_text(best)} is better than {_text(worse)}", ""]
-            lines += [f"| | question | gold | {_text(c.first)} | {_text(c.second)} |", "|---:|---|---|---|---|"]
-            lines += [f"| {' | '.join(_example(*pair))} |" for pair in pairs] + [""]
-    return lines
-
-
-def _example(ours: Reply, theirs: Reply) -> list[str]:
-    cells = [str(ours.test_id), ours.question, " / ".join(ours.answers), ours.text, theirs.text]
-    return [_text(cell) for cell in cells]
-
-
-def _text(text: str) -> str:
+def _markdown_text(value: object) -> Markup:
     """Text in Markdown that is taken for nothing else: no markup, no HTML, no end of a cell."""
-    escaped = re.sub(r"([\\`*_{}\[\]#~|])", r"\\\1", " ".join(text.split()))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _code(text: str) -> str:
-    return " ".join(text.replace("`", "'").split())
+    if isinstance(value, Markup):
+        return value
+    escaped = re.sub(r"([\\`*_{}\[\]#~|])", r"\\\1", " ".join(str(value).split()))
+    return Markup(escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from prag_lightning.errors import InputError
 from prag_lightning.records import Json
-from prag_lightning.report.comparison import Comparison, compare, shared_replies
+from prag_lightning.report.comparison import Comparison, compare, shared_replies, unshared
 from prag_lightning.report.gather import Experiment, Reply, Result, Results, labels, shown_setting
+from prag_lightning.report.tables import Table, runs_compared
 
 _QUESTION_COLUMNS = (
     *("experiment", "method_a", "method_b", "split", "test_id", "question", "gold"),
@@ -46,6 +48,7 @@ class Runs:
     second: Path
     pairs: Sequence[RunPair]
 
+    @cached_property
     def comparisons(self) -> list[Comparison]:
         """The pairs compared."""
         return [
@@ -53,14 +56,24 @@ class Runs:
             for pair in self.pairs
         ]
 
+    @property
+    def tables(self) -> list[Table]:
+        """The comparisons, a table an experiment."""
+        by_experiment: dict[str, list[tuple[str, Comparison]]] = {}
+        for pair, comparison in zip(self.pairs, self.comparisons, strict=True):
+            by_experiment.setdefault(pair.experiment, []).append((pair.method, comparison))
+        return [runs_compared(*experiment) for experiment in by_experiment.items()]
+
+    @property
     def notes(self) -> list[str]:
-        """For each pair the settings in which its results differ, as far as both say them; of pairs that differ alike,
-        once."""
+        """Which is A, what was not compared, and the settings in which results differ, as far as both say them; of
+        pairs that differ alike, once."""
         by_difference: dict[str, list[str]] = {}
         for pair in self.pairs:
             if difference := _differences(pair.first, pair.second):
                 by_difference.setdefault(difference, []).append(f"{pair.method}, {pair.first.split}")
-        return [f"A and B differ in {what} ({'; '.join(where)})." for what, where in by_difference.items()]
+        differ = [f"A and B differ in {what} ({'; '.join(where)})." for what, where in by_difference.items()]
+        return [f"A is {self.first}, B is {self.second}.", *unshared(self.comparisons), *differ]
 
     def questions(self) -> Iterator[dict[str, Json]]:
         """A row a question that both were asked."""
