@@ -30,6 +30,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
 from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.llm.sampling import RowSampler
+from prag_lightning.processes import Processes
 from prag_lightning.records import AugmentedPassage, QAPair, Question
 from tiny_llm import save_random_llm
 
@@ -242,9 +243,9 @@ def test_processes_write_a_share_each_and_all_get_everything(random_llm, tmp_pat
     passages = ["a", "bb", "ccc"]
     alone = dict(make_augmenter(random_llm, settings, tmp_path / "alone").augment(passages))
     first, second = (make_augmenter(random_llm, settings, tmp_path / "shared", rank) for rank in (0, 1))
-    share = dict(SharedAugmenter(second, 1, 2, lambda: None).augment(passages))
+    share = dict(SharedAugmenter(second, Processes(1, 2)).augment(passages))
     assert [passage for passage, written in share.items() if written is not None] == ["bb"]
-    assert dict(SharedAugmenter(first, 0, 2, lambda: None).augment(passages)) == alone
+    assert dict(SharedAugmenter(first, Processes(0, 2)).augment(passages)) == alone
 
 
 def make_augmenter(llm: LLM, settings: AugmentSettings, folder: Path, rank: int = 0) -> LLMAugmenter:

@@ -12,7 +12,7 @@ import pytest
 import prag_lightning
 
 PACKAGE = Path(prag_lightning.__file__).parent
-GROUND = ("errors", "records", "resources", "files", "journal", "progress", "metrics", "costs")
+GROUND = ("errors", "records", "resources", "files", "journal", "progress", "processes", "metrics", "costs")
 ROOMS = (
     *GROUND,
     "data",

@@ -64,6 +64,24 @@ class Terminated(PragError):
         super().__init__("terminated", hint="Run the same command again to go on from here")
 
 
+def check_least(settings: object, group: str, least: int, *names: str) -> None:
+    """See that settings are no smaller than they may be; what is no number passes.
+
+    Args:
+        settings: Has them as attributes.
+        group: What stands before their names in a configuration.
+        least: The smallest value.
+        names: Theirs.
+
+    Raises:
+        InputError: naming the first that is smaller.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, (int, float)) and value < least:
+            raise InputError(f"{name} is {value}", where=f"{group}.{name}", hint=f"Give {least} or more")
+
+
 def print_error(message: str) -> None:
     """Print an error to the standard error, in the shape of all."""
     print(f"prag: error: {message}", file=sys.stderr)

@@ -92,10 +92,12 @@ def parse_json(text: str) -> Json:
     """Parse JSON; half a character (a lone surrogate), which JSON may hold and no file can, becomes a question mark.
 
     Raises:
-        ValueError: if it is no JSON.
-        RecursionError: if it is nested too deeply.
+        ValueError: if it is no JSON, or nested too deeply.
     """
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
     if _HALF_CHARACTER.search(text):
         value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     return value
@@ -163,7 +165,7 @@ def read_json(path: Path, hint: str) -> Json:
     """
     try:
         return parse_json(read_text(path, "file", hint))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"the file is not JSON: {error}", where=str(path), hint=hint) from error
 
 

@@ -52,7 +52,7 @@ class Journal:
                     break
                 try:
                     entry = parse_json(line.decode("utf-8"))
-                except (ValueError, RecursionError):
+                except ValueError:
                     entry = None
                 if not self._is_entry(entry):
                     raise InputError(

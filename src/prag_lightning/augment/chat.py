@@ -12,7 +12,7 @@ from prag_lightning.augment.base import Draft, Failures, JournalledAugmenter, Re
 from prag_lightning.augment.replies import qa_schema
 from prag_lightning.augment.settings import AugmentSettings
 from prag_lightning.data.prompts import PromptTemplates, fill
-from prag_lightning.errors import InputError, PragError
+from prag_lightning.errors import InputError, PragError, check_least
 from prag_lightning.journal import Journal
 from prag_lightning.records import whole_characters
 
@@ -45,11 +45,8 @@ class ChatSettings:
     extra_body: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("concurrency", 1), ("max_retries", 0)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.chat.{name}", hint=f"Give {least} or more"
-                )
+        check_least(self, "data.chat", 1, "concurrency")
+        check_least(self, "data.chat", 0, "max_retries")
         for name in ("timeout", "requests_per_minute"):
             value = getattr(self, name)
             if value is not None and value <= 0:

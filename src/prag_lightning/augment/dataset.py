@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.files import write_records
@@ -23,20 +22,9 @@ _UNSEARCHED = frozenset({"yes", "no"})
 """Answers that need not stand in a passage to be right."""
 
 
-@dataclass(frozen=True)
-class AugmentReport:
-    """What augmenting came to.
-
-    Args:
-        short: How many questions have fewer passages than they should.
-    """
-
-    short: int = 0
-
-
 def augment_dataset(
     task: Augmentation, search: Search, make_augmenter: Callable[[], Augmenter], *, write: bool = True
-) -> AugmentReport:
+) -> int:
     """Write `{split}.json` for each split. What a file has already is kept; what has changed since it was written, of
     questions, gold answers and corpus, is made good, and passages that it has are not augmented again.
 
@@ -45,6 +33,9 @@ def augment_dataset(
         search: A retriever's; not called if there is nothing to do.
         make_augmenter: Makes the augmenter; not called if no passage is new.
         write: Write the files and say so: one of several processes does.
+
+    Returns:
+        How many questions have fewer passages than they should.
 
     Raises:
         InputError: if a file was made with another recipe, or by other software from other questions.
@@ -73,11 +64,11 @@ def augment_dataset(
         for (split, *_), record in zip(todo, records, strict=True):
             found[split].records[record.question.test_id] = record
     if not write:
-        return AugmentReport()
+        return 0
     changed = [split for split, each in found.items() if _save(each, task, split)]
     if not changed and not todo:
         print(f"Every question has its augmented passages already, in {task.folder}")
-    return AugmentReport(sum(_tell(each, task) for split, each in found.items() if changed or todo))
+    return sum(_tell(each, task) for each in found.values()) if changed or todo else 0
 
 
 class _KnownFirst:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from prag_lightning.augment.base import JournalledAugmenter
+from prag_lightning.processes import Processes
 from prag_lightning.records import AugmentedPassage
 
 
@@ -16,19 +17,17 @@ class SharedAugmenter:
 
     Args:
         own: This process's augmenter.
-        rank: This process's number.
-        world_size: How many there are.
-        barrier: Returns when all processes have called it.
+        processes: All of them.
     """
 
-    def __init__(self, own: JournalledAugmenter, rank: int, world_size: int, barrier: Callable[[], object]) -> None:
-        self.own, self.rank, self.world_size, self.barrier = own, rank, world_size, barrier
+    def __init__(self, own: JournalledAugmenter, processes: Processes) -> None:
+        self.own, self.processes = own, processes
 
     def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
         """See `Augmenter`. Passages of like length go to different processes."""
         ordered = sorted(dict.fromkeys(passages), key=lambda passage: (len(passage), passage))
-        written = dict(self.own.augment(ordered[self.rank :: self.world_size]))
-        self.barrier()
+        written = dict(self.own.augment(self.processes.share(ordered)))
+        self.processes.barrier()
         self.own.journal.reload()
         for passage in passages:
             if passage not in written:

@@ -58,12 +58,8 @@ def chat_writer(chat: ChatSettings, model: str) -> Json:
     return {"model": model, "server": chat.base_url, "extra_body": chat.extra_body}
 
 
-def differences(then: Recipe, now: Recipe) -> list[str]:
+def differences(then: Recipe, now: Recipe) -> Iterator[str]:
     """In which ways one recipe is not another, each as words after "made with"."""
-    return list(_differences(then, now))
-
-
-def _differences(then: Recipe, now: Recipe) -> Iterator[str]:
     for field in ("model", "weights", "extra_body"):
         before, after = (recipe["writer"].get(field) for recipe in (then, now))
         if before != after and (field == "model" or None not in (before, after)):
@@ -117,7 +113,7 @@ class Provenance:
 
     def mismatch(self, recipe: Recipe) -> str:
         """How a recipe differs from the last of those that made the file; empty if it is one of them."""
-        if any(not differences(each, recipe) for each in self.made_by):
+        if any(not list(differences(each, recipe)) for each in self.made_by):
             return ""
         return ", ".join(differences(self.made_by[-1], recipe))
 

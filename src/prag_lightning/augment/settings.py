@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from prag_lightning.augment.replies import QA_PAIRS
 from prag_lightning.data.prompts import PromptTemplates
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, check_least
 from prag_lightning.records import Json
 
 Format = Literal["json", "lines"]
@@ -53,16 +53,9 @@ class AugmentSettings:
     on_mismatch: OnMismatch = "error"
 
     def __post_init__(self) -> None:
-        for name in ("attempts", "qa_per_passage", "augment_batch_size", "augment_max_new_tokens", "sample_top_k"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 1 or more"
-                )
-        for name in ("extra_candidates", "temperature"):
-            if getattr(self, name) < 0:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}", where=f"data.augment.{name}", hint="Give 0 or more"
-                )
+        at_least_one = ("attempts", "qa_per_passage", "augment_batch_size", "augment_max_new_tokens", "sample_top_k")
+        check_least(self, "data.augment", 1, *at_least_one)
+        check_least(self, "data.augment", 0, "extra_candidates", "temperature")
         for name, kind in (("on_mismatch", OnMismatch), ("format", Format)):
             if getattr(self, name) not in get_args(kind):
                 raise InputError(

@@ -12,7 +12,7 @@ from prag_lightning.records import Json
 from prag_lightning.resources import AUGMENTED, locate
 
 _FLAGS = ("--config", "-c")
-WARMUP_STAGES = ("warmup-data", "fit")
+_WARMUP_STAGES = ("warmup-data", "fit")
 _MOST_FILES = 100
 _INPUTS = ("model_name", "augment_model", "base_weight", "data_path", "corpus", "prompts")
 """Settings that may be paths of what is there already; all others are names, or places of outputs."""
@@ -83,28 +83,12 @@ def _chain(path: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     yield path
 
 
-def reject_warmup(command: str, args: Sequence[str]) -> None:
-    """See that no configuration is a warm-up's.
-
-    Raises:
-        InputError: naming one that is.
-    """
-    for path in config_files(args):
-        model = read_yaml(path, "configuration", "").get("model")
-        if isinstance(model, dict) and "class_path" in model:
-            raise InputError(
-                f"a warm-up has no stage {command!r}",
-                where=str(path),
-                hint=f"It has {' and '.join(WARMUP_STAGES)}; for others give the experiment's own configuration, with "
-                "--model.base_weight warmup",
-            )
-
-
-def is_warmup(args: Sequence[str]) -> bool:
+def is_warmup(command: str, args: Sequence[str]) -> bool:
     """Whether a command is one about a warm-up: its configuration gives the model by a class_path.
 
     Args:
-        args: The command line, as `with_bases` gives it.
+        command: Its name.
+        args: What follows it, as `with_bases` gives it.
 
     Raises:
         InputError: for a stage that a warm-up does not have, or that only a warm-up has.
@@ -112,10 +96,15 @@ def is_warmup(args: Sequence[str]) -> bool:
     files = config_files(args)
     models = [(path, read_yaml(path, "configuration", "").get("model")) for path in files]
     described = [path for path, model in models if isinstance(model, dict) and "class_path" in model]
-    if args[0] not in WARMUP_STAGES:
-        reject_warmup(args[0], args)
-    if files and not described and args[0] == "warmup-data":
+    if described and command not in _WARMUP_STAGES:
+        raise InputError(
+            f"a warm-up has no stage {command!r}",
+            where=str(described[0]),
+            hint=f"It has {' and '.join(_WARMUP_STAGES)}; for others give the experiment's own configuration, with "
+            "--model.base_weight warmup",
+        )
+    if files and not described and command == "warmup-data":
         raise InputError(
             "the configuration describes no warm-up", where=str(files[-1]), hint="Give one like configs/warmup.yaml"
         )
-    return bool(described) or args[:1] == ["warmup-data"]
+    return bool(described) or command == "warmup-data"

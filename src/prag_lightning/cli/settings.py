@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from prag_lightning.cli.config_files import reject_warmup, with_bases
+from prag_lightning.cli.config_files import is_warmup, with_bases
 from prag_lightning.cli.front import COMMANDS
 from prag_lightning.cli.parser import HelpFormatter, OneLineErrors, add_files, show_usual
 from prag_lightning.cli.usual import USUAL
@@ -76,7 +76,7 @@ def parse(parser: Parser, args: Sequence[str]) -> Namespace:
     """
     _prepare_help(parser, args)
     args = with_bases(["--help" if arg == "--help-all" else arg for arg in args])
-    reject_warmup(parser.prog.removeprefix("prag "), args)
+    is_warmup(parser.prog.removeprefix("prag "), args)
     parser.check_files(args)
     settings: Namespace = parser.instantiate(parser.parse_args(args))
     return settings

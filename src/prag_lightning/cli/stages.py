@@ -28,7 +28,7 @@ def run_stage(command: str, args: list[str]) -> None:
         print_help(command)
         return
     args = with_bases(["--help" if arg == "--help-all" else arg for arg in args])
-    warmup = is_warmup([command, *args])
+    warmup = is_warmup(command, args)
     quiet_libraries()
     from lightning.pytorch.utilities.exceptions import SIGTERMException
     from transformers.utils.logging import disable_progress_bar

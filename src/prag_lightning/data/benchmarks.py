@@ -147,7 +147,7 @@ class _QuestionRow:
         value = self.values.get(key)
         try:
             value = parse_json(value) if isinstance(value, str) else value
-        except (ValueError, RecursionError):
+        except ValueError:
             value = ""
         if value is None and not self.require_answers:
             return []
@@ -173,7 +173,7 @@ class _QuestionRow:
             passages = tuple(_joined(sentence for _, sentence in sentences) for _, sentences in contexts)
             named = (_joined(s for number, s in sentences if (title, number) in facts) for title, sentences in contexts)
             return passages, tuple(text for text in named if text)
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError("'context' or 'supporting_facts' is missing or malformed", where=self.where) from error
 
 
@@ -181,7 +181,7 @@ def _unpacked_texts(text: str) -> Json:
     """The list of strings or the object that a text is JSON of; else the text, such as the interval [0, 1]."""
     try:
         value = parse_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return text
     strings = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
     answers = isinstance(value, dict) and not value.keys().isdisjoint(_ALIAS_KEYS)
@@ -268,7 +268,7 @@ def _id_aliases(path: Path) -> dict[str, list[str]]:
                 if not isinstance(names, list):
                     raise ValueError(f"not a list but {names!r}")
                 aliases[str(row["Q_id"])] = [nfc(alias) for alias in map(str, names) if alias.strip()]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError("not a row with 'Q_id' and 'aliases'", where=f"{path}, line {number}") from error
     if not aliases:
         raise InputError("the file holds no aliases", where=str(path), hint="Fetch it again")

@@ -152,7 +152,7 @@ class CorpusReader:
         for number, line in lines:
             try:
                 yield number, parse_json(line)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 self._skip(number, f"no JSON: {error}")
 
     def _of_objects(self, rows: Iterator[tuple[int, Json]]) -> Iterator[tuple[int, Passage]]:

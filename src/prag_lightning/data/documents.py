@@ -185,7 +185,7 @@ def read_documents(path: Path) -> Iterator[tuple[int, Document | str]]:
             continue
         try:
             row = parse_json(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             yield number, "no JSON"
             continue
         content = row.get("text", row.get("contents")) if isinstance(row, dict) else None

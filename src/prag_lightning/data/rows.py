@@ -87,12 +87,12 @@ def _parse(text: str, path: Path) -> Json:
         raise InputError("the file is empty", where=str(path), hint="Give at least one question")
     try:
         return parse_json(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         try:
             if not lines or not isinstance(parse_json(lines[0][1]), dict):
                 raise ValueError("no JSON lines")
-        except (ValueError, RecursionError):
+        except ValueError:
             raise InputError(f"the file is not JSON: {error}", where=str(path), hint="Correct it there") from error
     return [_parse_line(line, f"{path}, line {number}") for number, line in lines]
 
@@ -100,7 +100,7 @@ def _parse(text: str, path: Path) -> Json:
 def _parse_line(line: str, where: str) -> Json:
     try:
         return parse_json(line)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"the line is not JSON: {error}", where=where, hint="Correct it there") from error
 
 

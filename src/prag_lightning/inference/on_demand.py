@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.questions import augment_questions
 from prag_lightning.errors import PragError
+from prag_lightning.processes import ALONE, Processes
 from prag_lightning.progress import Progress
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
 from prag_lightning.retrieval import Hit, Retriever, report_unfound
@@ -28,9 +29,7 @@ class OnDemand:
         known: Passages that were augmented before, by their text.
         make_augmenter: Makes what augments the others; called when the first of them comes.
         group_tokens: Tokens in a step of passages that are encoded together; see `group_passages`.
-        rank: This process's number, which decides its share of the groups.
-        world_size: How many there are.
-        barrier: Returns when all processes have called it.
+        processes: Those that share the groups.
     """
 
     retriever: Retriever
@@ -40,9 +39,7 @@ class OnDemand:
     known: dict[str, AugmentedPassage]
     make_augmenter: Callable[[], Augmenter]
     group_tokens: Callable[[Sequence[PendingPassage]], int]
-    rank: int = 0
-    world_size: int = 1
-    barrier: Callable[[], object] = lambda: None
+    processes: Processes = ALONE
     seconds: dict[str, float] = field(default_factory=dict)
     """What the last questions' passages took, by kind of work."""
     hits: dict[str, Hit] = field(default_factory=dict)
@@ -57,7 +54,7 @@ class OnDemand:
         with self._timed("retrieve"):
             depth = self.topk + (self.spare if self.library is not None else 0)
             found = self.retriever.search([question.question for question in questions], depth)
-        if self.rank == 0 and len(questions) > 1:  # who asks one is told with its answer
+        if self.processes.rank == 0 and len(questions) > 1:  # who asks one is told with its answer
             report_unfound([question.question for question in questions], found)
         self.hits = {hit.passage.text: hit for hits in found for hit in hits}
         texts = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
@@ -104,12 +101,12 @@ class OnDemand:
         missing = self.library.missing(passages)
         if missing:
             groups = self.library.groups(missing, self.group_tokens(missing))
-            self.barrier()
+            self.processes.barrier()
             with Progress("encode", len(missing), "passages") as progress:
-                for group in groups[self.rank :: self.world_size]:
+                for group in self.processes.share(groups):
                     self.encoded += len(self.library.encode(group))
                     progress.advance(len(group))
-        self.barrier()
+        self.processes.barrier()
 
     def _with_adapters(self, record: AugmentedQuestion) -> AugmentedQuestion:
         """A question with those of its passages that could be encoded."""

@@ -54,47 +54,27 @@ class PragProgressBar(ProgressBar):
         """Start counting passages."""
         self._start("encode", trainer.train_dataloader, "passages")
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Count a group."""
-        self._advance(batch)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the bar."""
-        self._close()
-
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting questions."""
         self._start("answer", trainer.test_dataloaders, "questions")
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Count a batch of questions."""
-        self._advance(batch)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the bar."""
-        self._close()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting questions."""
         self._start("answer", trainer.predict_dataloaders, "questions")
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        """Count a batch of questions."""
+        """Count a group of passages, or a batch of questions."""
         self._advance(batch)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the bar."""
-        self._close()
+    on_test_batch_end = on_predict_batch_end = on_train_batch_end
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """End the bar, leaving what was done readable."""
         self._close()
+
+    on_test_end = on_predict_end = on_exception = on_train_end
 
 
 class CostRecord(Callback):
@@ -108,23 +88,18 @@ class CostRecord(Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Count a group, whose adapters are stored by now."""
         self._passages += len(batch)
         self._seconds += time.perf_counter() - self._started
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the line."""
-        self._record(trainer, pl_module)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any, *_: Any, **__: Any) -> None:
         """Write the line of what was done."""
-        self._record(trainer, pl_module)
-
-    def _record(self, trainer: Trainer, pl_module: Any) -> None:
         if self._passages:
             device = device_name(trainer.strategy.root_device)
             cost = Cost("fit", self._passages, self._seconds, device, trainer.world_size)
             record_cost(pl_module.pipeline.layout.adapters, cost)
         self._passages, self._seconds = 0, 0.0
+
+    on_exception = on_train_end

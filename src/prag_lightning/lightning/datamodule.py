@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from prag_lightning.errors import InputError
 from prag_lightning.pipeline.data import ExperimentData, Records, distinct_passages
 from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.pipeline.settings import DataSettings, as_dict
 from prag_lightning.records import AugmentedQuestion
-
-T = TypeVar("T")
 
 
 class PragDataModule(LightningDataModule):
@@ -94,23 +92,10 @@ class PragDataModule(LightningDataModule):
     def _loader(self, batches: Sequence[list[Any]]) -> DataLoader[Any]:
         """A loader of this process's share; empty batches fill it up, since Lightning lets processes meet at every
         batch."""
-        rank, world_size = self._pipeline.processes.rank, self._pipeline.processes.world_size
-        share = [*batches[rank::world_size]]
-        share += [[]] * (ceil(len(batches) / world_size) - len(share))
-        return DataLoader(_Batches(share), batch_size=None, collate_fn=_same)
-
-
-class _Batches(Dataset[T]):
-    """Batches that were made beforehand."""
-
-    def __init__(self, batches: Sequence[T]) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> T:
-        return self.batches[index]
+        processes = self._pipeline.processes
+        share = [*processes.share(batches)]
+        share += [[]] * (ceil(len(batches) / processes.world_size) - len(share))
+        return DataLoader(share, batch_size=None, collate_fn=_same)  # type: ignore[arg-type]
 
 
 def _same(batch: Any) -> Any:

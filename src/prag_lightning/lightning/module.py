@@ -20,9 +20,10 @@ from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
 from prag_lightning.journal import Journal
 from prag_lightning.lightning.datamodule import PragDataModule
+from prag_lightning.lightning.processes import processes_of
 from prag_lightning.llm.compute import Compute
 from prag_lightning.pipeline.data import ExperimentData
-from prag_lightning.pipeline.pipeline import Pipeline, Processes
+from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
 from prag_lightning.records import AugmentedQuestion, Json, Question
 from prag_lightning.training.library import PendingPassage
@@ -39,8 +40,7 @@ def pipeline_of(trainer: Trainer, settings: ModelSettings, data: ExperimentData,
     """An experiment on a trainer's device, in its precision, and shared by its processes."""
     strategy = trainer.strategy
     compute = Compute(strategy.root_device, str(trainer.precision), strategy.precision_plugin.forward_context)
-    processes = Processes(trainer.global_rank, trainer.world_size, strategy.barrier, strategy.broadcast)
-    return Pipeline(settings, data, compute, processes, llm)
+    return Pipeline(settings, data, compute, processes_of(trainer), llm)
 
 
 class PragModule(LightningModule):

@@ -10,15 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+from lightning import Trainer
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from prag_lightning.processes import Processes
 
 _PERIOD, _GRACE = 0.2, 3.0
 """Seconds between two looks at the other processes, and until one that should end by itself is made to."""
 _GRACE_OF_THE_LOST = 20.0
 """Likewise where this process may have failed because it lost the connection to one that is ending."""
 _LAUNCHER_PID = "PRAG_LAUNCHER_PID"
+
+
+def processes_of(trainer: Trainer) -> Processes:
+    """Those of a trainer."""
+    return Processes(trainer.global_rank, trainer.world_size, trainer.strategy.barrier, trainer.strategy.broadcast)
 
 
 class _LinkedLauncher(_SubprocessScriptLauncher):

@@ -66,15 +66,8 @@ class Summaries(Callback):
             self._moved.append(_distance(passage.weights, start))
             self._norms.append(update_norm(passage.weights, pl_module.settings.recipe.scaling))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Write the loss over the recipe's steps, and the distributions of last losses and of adapters' norms."""
-        self._write_distributions(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write those of what was encoded until then."""
-        self._write_distributions(trainer)
-
-    def _write_distributions(self, trainer: Trainer) -> None:
         logger = _logger(trainer)
         if logger is None or not self._last:
             return
@@ -86,6 +79,8 @@ class Summaries(Callback):
         writer.add_histogram("adapters/update_norm", torch.tensor(self._norms))
         writer.flush()
         self._last = []
+
+    on_exception = on_train_end
 
     def on_test_batch_end(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prag_lightning.augment import JournalledAugmenter, SharedAugmenter
-from prag_lightning.augment.dataset import AugmentReport, augment_dataset
+from prag_lightning.augment.dataset import augment_dataset
 from prag_lightning.costs import Cost, record_cost
 from prag_lightning.errors import PragError
 from prag_lightning.lightning.callbacks import CostRecord, PragProgressBar
@@ -61,7 +61,7 @@ class PragTrainer(StageTrainer):
             return pipeline.shared(made[0])
 
         try:
-            report = augment_dataset(
+            short = augment_dataset(
                 data.augmentation(),
                 lambda texts, count: data.retriever.search(texts, count),
                 make_augmenter,
@@ -77,7 +77,7 @@ class PragTrainer(StageTrainer):
             augmenter.failures.report()
         self.strategy.teardown()
         if made and made[0].failures.skipped and self.is_global_zero:
-            _tell_skipped(made[0].failures.skipped, report, data.augment_folder)
+            _tell_skipped(made[0].failures.skipped, short, data.augment_folder)
 
     def fit(self, model: PragModule, datamodule: PragDataModule) -> None:  # type: ignore[override]
         """Encode the passages into adapters; as often as there are new ones."""
@@ -93,16 +93,16 @@ class PragTrainer(StageTrainer):
         return super().predict(model, datamodule=datamodule, return_predictions=False)
 
 
-def _tell_skipped(skipped: Mapping[str, str], report: AugmentReport, folder: Path) -> None:
+def _tell_skipped(skipped: Mapping[str, str], short: int, folder: Path) -> None:
     """Say which passages the writer cannot take.
 
     Raises:
         PragError: instead, if questions have fewer passages than they should for it.
     """
     some = "; ".join(f"{text[:60]!r}: {reason}" for text, reason in list(skipped.items())[:NAMED_FAILURES])
-    if report.short:
+    if short:
         raise PragError(
-            f"{len(skipped)} passages could not be augmented, and {report.short} questions have too few for it: {some}",
+            f"{len(skipped)} passages could not be augmented, and {short} questions have too few for it: {some}",
             where=str(folder),
             hint="Cut the passages shorter, or raise data.augment.extra_candidates",
         )

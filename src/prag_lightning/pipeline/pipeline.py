@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.data.benchmarks import SOURCES
@@ -29,28 +28,12 @@ from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.pipeline.data import ExperimentData
 from prag_lightning.pipeline.provenance import commit, file_hash, versions
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
+from prag_lightning.processes import ALONE, Processes
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json, Question
 from prag_lightning.training.examples import ExampleBuilder, objective_name
 from prag_lightning.training.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
 from prag_lightning.training.null_space import NullSpaceFile
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes that work on one experiment.
-
-    Args:
-        rank: This process's number.
-        world_size: How many there are.
-        barrier: Returns when all processes have called it.
-        broadcast: Gives every process the first one's value.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    barrier: Callable[[], object] = lambda: None
-    broadcast: Callable[[Any], Any] = lambda value: value
 
 
 class Pipeline:
@@ -69,11 +52,11 @@ class Pipeline:
         settings: ModelSettings,
         data: ExperimentData,
         compute: Compute | None = None,
-        processes: Processes | None = None,
+        processes: Processes = ALONE,
         llm: LLM | None = None,
     ) -> None:
         self.settings, self.data = settings, data
-        self.compute, self.processes = compute or Compute(), processes or Processes()
+        self.compute, self.processes = compute or Compute(), processes
         self._library: AdapterLibrary | None = None
         if llm is not None and llm.model.dtype == self.compute.dtype:
             llm.model.to(self.compute.device)  # type: ignore[arg-type]
@@ -225,8 +208,7 @@ class Pipeline:
 
     def shared(self, augmenter: JournalledAugmenter) -> SharedAugmenter:
         """That of all processes."""
-        processes = self.processes
-        return SharedAugmenter(augmenter, processes.rank, processes.world_size, processes.barrier)
+        return SharedAugmenter(augmenter, self.processes)
 
     # Answers
 
@@ -270,7 +252,6 @@ class Pipeline:
         `adapters` says otherwise."""
         adapters = self.settings.uses_adapters if adapters is None else adapters
         library = self.library(create=True) if adapters else None
-        processes = self.processes
 
         @cache
         def make_augmenter() -> SharedAugmenter:
@@ -284,9 +265,7 @@ class Pipeline:
             {} if library is None else self.data.augmented_passages(),
             make_augmenter,
             self.group_tokens,
-            processes.rank,
-            processes.world_size,
-            processes.barrier,
+            self.processes,
         )
 
     def asker(self) -> Asker:

@@ -12,6 +12,7 @@ from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import generate
 from prag_lightning.llm.loading import LLM
 from prag_lightning.metrics import COT_MARK, evaluate
+from prag_lightning.processes import ALONE, Processes
 from prag_lightning.progress import Progress
 from prag_lightning.records import Question
 from prag_lightning.warmup.rows import WarmupRow
@@ -30,9 +31,7 @@ class ChainWriter:
         batch_size: Prompts in a batch.
         max_new_tokens: Longest reply.
         autocast: Makes the context that generation runs in, for mixed precision.
-        rank: This process's number.
-        world_size: How many there are.
-        barrier: Returns when all processes have called it.
+        processes: Those that share the questions.
     """
 
     def __init__(
@@ -43,13 +42,11 @@ class ChainWriter:
         batch_size: int,
         max_new_tokens: int,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-        rank: int = 0,
-        world_size: int = 1,
-        barrier: Callable[[], object] = lambda: None,
+        processes: Processes = ALONE,
     ) -> None:
         self.llm, self.prompts, self.journal = llm, prompts, journal
-        self.batch_size, self.max_new_tokens, self.autocast = batch_size, max_new_tokens, autocast
-        self.rank, self.world_size, self.barrier = rank, world_size, barrier
+        self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
+        self.autocast, self.processes = autocast, processes
 
     def write(self, dataset: str, questions: Sequence[Question], wanted: int) -> tuple[list[WarmupRow], int]:
         """Write about questions in their order until enough chains are right.
@@ -64,7 +61,7 @@ class ChainWriter:
         """
         wanted = len(questions) if wanted == -1 else wanted
         rows: list[WarmupRow] = []
-        tried, together = 0, self.batch_size * self.world_size
+        tried, together = 0, self.batch_size * self.processes.world_size
         with Progress(f"reason, {dataset}", wanted, "chains") as progress:
             while len(rows) < wanted and tried < len(questions):
                 batch = questions[tried : tried + together]
@@ -86,13 +83,13 @@ class ChainWriter:
         ]
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + self.max_new_tokens <= self.llm.context]
         keys = {i: self._key(prompts[i]) for i in fitting}
-        mine = [i for i in fitting[self.rank :: self.world_size] if self.journal.get(keys[i]) is None]
+        mine = [i for i in self.processes.share(fitting) if self.journal.get(keys[i]) is None]
         if mine:
             with self.autocast():
                 texts = generate(self.llm, [prompts[i] for i in mine], self.max_new_tokens)
             self.journal.add({"key": keys[i], "text": text} for i, text in zip(mine, texts, strict=True))
-        self.barrier()
-        if self.world_size > 1:
+        self.processes.barrier()
+        if self.processes.world_size > 1:
             self.journal.reload()
         entries = [self.journal.get(keys[i]) if i in keys else None for i in range(len(batch))]
         tokenizer = self.llm.tokenizer

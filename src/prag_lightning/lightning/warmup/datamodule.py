@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from prag_lightning.data.boundary import AnswerBoundary
 from prag_lightning.data.chat_text import TEMPLATE_DATE
 from prag_lightning.data.prompts import PromptTemplates
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, check_least
 from prag_lightning.files import safe_name
 from prag_lightning.lightning.warmup.batches import ResumableLoader, ShuffledBatches, collate
 from prag_lightning.llm.loading import LLM
@@ -75,14 +75,6 @@ class WarmupDataModule(LightningDataModule):
         seed: int = 42,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("validation_rows", validation_rows, 0),
-            ("per_device_train_batch_size", per_device_train_batch_size, 1),
-            ("augment_batch_size", augment_batch_size, 1),
-            ("max_new_tokens", max_new_tokens, 1),
-        ):
-            if value < least:
-                raise InputError(f"{name} is {value}", where=f"data.{name}", hint=f"Give {least} or more")
         if not sources:
             raise InputError("there are no sources", where="data.sources", hint="Name the datasets to learn from")
         if len({source.name for source in sources}) < len(sources):
@@ -90,8 +82,10 @@ class WarmupDataModule(LightningDataModule):
         self.sources, self.test_sets, self.with_cot = sources, test_sets, with_cot
         self.augment_model, self.rows_root = augment_model, Path(rows_root)
         self.prompt_templates = PromptTemplates.load(prompts, answer_boundary, template_date)
-        self.validation_rows, self.batch_size = validation_rows, per_device_train_batch_size
+        self.validation_rows, self.per_device_train_batch_size = validation_rows, per_device_train_batch_size
         self.augment_batch_size, self.max_new_tokens, self.seed = augment_batch_size, max_new_tokens, seed
+        check_least(self, "data", 0, "validation_rows")
+        check_least(self, "data", 1, "per_device_train_batch_size", "augment_batch_size", "max_new_tokens")
         self._rows: dict[str, list[WarmupRow]] | None = None
 
     def candidates(self) -> list[Candidates]:
@@ -152,7 +146,7 @@ class WarmupDataModule(LightningDataModule):
         """This process's share of the rows, shuffled anew each epoch."""
         assert self.trainer is not None
         examples = self._examples(self.training_rows(self._learner.model_name))
-        batches = ShuffledBatches(len(examples), self.batch_size, self.seed, self.trainer)
+        batches = ShuffledBatches(len(examples), self.per_device_train_batch_size, self.seed, self.trainer)
         return ResumableLoader(examples, batches, self._learner.llm.pad_id)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -163,7 +157,7 @@ class WarmupDataModule(LightningDataModule):
         pad_id = self._learner.llm.pad_id
         return DataLoader(
             self._examples(rows),  # type: ignore[arg-type]
-            batch_size=self.batch_size,
+            batch_size=self.per_device_train_batch_size,
             collate_fn=lambda examples: collate(examples, pad_id),
         )
 

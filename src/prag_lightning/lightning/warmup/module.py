@@ -11,7 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from prag_lightning.data.boundary import common_prefix
-from prag_lightning.errors import InputError, PragError
+from prag_lightning.errors import InputError, PragError, check_least
 from prag_lightning.llm.loading import LLM, load_llm_for
 from prag_lightning.llm.names import short_name
 from prag_lightning.lora.adapters import random_adapter
@@ -84,14 +84,11 @@ class WarmupModule(LightningModule):
     ) -> None:
         super().__init__()
         self.strict_loading = False
-        for name in ("lora_rank", "lora_alpha", "block_size", "resume_every_n_steps"):
-            value = locals()[name]
-            if value < 1:
-                raise InputError(f"{name} is {value}", where=f"model.{name}", hint="Give 1 or more")
         self.model_name, self.lora_rank, self.lora_alpha = model_name, lora_rank, lora_alpha
         self.learning_rate, self.objective, self.block_size = learning_rate, objective, block_size
         self.target_modules, self.trust_remote_code = tuple(target_modules), trust_remote_code
         self.warmup_root, self.resume_every_n_steps = Path(warmup_root), resume_every_n_steps
+        check_least(self, "model", 1, "lora_rank", "lora_alpha", "block_size", "resume_every_n_steps")
 
     def configure_model(self) -> None:
         """Load the LLM, once, to the trainer's device and in its precision, and put the random LoRA into it."""

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.files import read_json, write_json
 from prag_lightning.journal import Journal
-from prag_lightning.lightning.processes import LinkedProcesses
+from prag_lightning.lightning.processes import LinkedProcesses, processes_of
 from prag_lightning.lightning.stage_trainer import StageTrainer
 from prag_lightning.lightning.warmup.callbacks import ResumePoint, WarmupProgressBar
 from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
@@ -81,9 +81,7 @@ class WarmupTrainer(StageTrainer):
             data.augment_batch_size,
             data.max_new_tokens,
             self.strategy.precision_plugin.forward_context,
-            self.global_rank,
-            self.world_size,
-            self.strategy.barrier,
+            processes_of(self),
         )
 
     # Training
@@ -146,7 +144,7 @@ class WarmupTrainer(StageTrainer):
             "max_epochs": self.max_epochs,
             "max_steps": self.max_steps,
             "limit_train_batches": self.limit_train_batches,
-            "per_device_train_batch_size": data.batch_size,
+            "per_device_train_batch_size": data.per_device_train_batch_size,
             "accumulate_grad_batches": self.accumulate_grad_batches,
             "gradient_clip_val": self.gradient_clip_val,
             "processes": self.world_size,
