@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.files import write_records
 from prag_lightning.augment.provenance import UNKNOWN, Provenance
-from prag_lightning.augment.questions import augment_questions
+from prag_lightning.augment.questions import KnownFirst, augment_questions
 from prag_lightning.augment.survey import Augmentation, SplitSurvey, survey
 from prag_lightning.errors import InputError
 from prag_lightning.metrics import answer_presence, normalize_answer
@@ -51,7 +51,7 @@ def augment_dataset(
             for split in found:
                 _check(survey(task, split), task)
 
-    augmenter = _KnownFirst(known, make_augmenter, check_again)
+    augmenter = KnownFirst(known, make_augmenter, check_again)
     todo = [(split, question, count) for split, each in found.items() for question, count in each.todo.values()]
     if todo:
         counts, spare = [count for *_, count in todo], task.settings.extra_candidates
@@ -69,32 +69,6 @@ def augment_dataset(
     if not changed and not todo:
         print(f"Every question has its augmented passages already, in {task.folder}")
     return sum(_tell(each, task) for each in found.values()) if changed or todo else 0
-
-
-class _KnownFirst:
-    """Gives the passages that files have; others are augmented.
-
-    Args:
-        known: By text.
-        make: Makes what augments the others; called when the first of them comes.
-        check: Called after that, when all is known of the writer.
-    """
-
-    def __init__(
-        self, known: dict[str, AugmentedPassage], make: Callable[[], Augmenter], check: Callable[[], object]
-    ) -> None:
-        self.known, self._make, self._check = known, make, check
-        self._augmenter: Augmenter | None = None
-
-    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
-        """See `Augmenter`."""
-        yield from ((passage, self.known[passage]) for passage in passages if passage in self.known)
-        others = [passage for passage in passages if passage not in self.known]
-        if others:
-            if self._augmenter is None:
-                self._augmenter = self._make()
-                self._check()
-            yield from self._augmenter.augment(others)
 
 
 def _check(found: SplitSurvey, task: Augmentation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -37,6 +37,38 @@ def augment_questions(
         passages = tuple(replace(augmented, pid=pid) for pid, augmented in enumerate(chosen))
         records.append(AugmentedQuestion(question, passages))
     return records
+
+
+class KnownFirst:
+    """Gives the passages that were augmented before; others are augmented, and known from then on.
+
+    Args:
+        known: By text.
+        make: Makes what augments the others; called when the first of them comes.
+        check: Called after that, when all is known of the writer.
+    """
+
+    def __init__(
+        self,
+        known: dict[str, AugmentedPassage],
+        make: Callable[[], Augmenter],
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.known, self._make, self._check = known, make, check
+        self._augmenter: Augmenter | None = None
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        """See `Augmenter`."""
+        others = [passage for passage in passages if passage not in self.known]
+        yield from ((passage, self.known[passage]) for passage in passages if passage in self.known)
+        if others:
+            if self._augmenter is None:
+                self._augmenter = self._make()
+                self._check()
+            for passage, augmented in self._augmenter.augment(others):
+                if augmented is not None:
+                    self.known[passage] = augmented
+                yield passage, augmented
 
 
 def _needed(texts: Sequence[str], topk: int, results: dict[str, AugmentedPassage | None]) -> list[str]:

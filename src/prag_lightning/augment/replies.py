@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import json_repair
-
 from prag_lightning.errors import InputError
 from prag_lightning.records import QAPair
 
@@ -86,6 +84,8 @@ def _pairs(text: str) -> list[QAPair]:
     try:
         value, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
+        import json_repair  # takes a moment, and most replies need no repair
+
         try:
             value = json_repair.loads(text)
         except (ValueError, RecursionError) as error:

@@ -26,8 +26,7 @@ class OnDemand:
         topk: Passages a question.
         spare: How many more are retrieved, to take the place of those that cannot be augmented.
         library: Has the adapters, or makes them; `None` where only the passages' texts are used.
-        known: Passages that were augmented before, by their text.
-        make_augmenter: Makes what augments the others; called when the first of them comes.
+        augmenter: Augments passages, or has them; not asked where no adapters are used.
         group_tokens: Tokens in a step of passages that are encoded together; see `group_passages`.
         processes: Those that share the groups.
     """
@@ -36,8 +35,7 @@ class OnDemand:
     topk: int
     spare: int
     library: AdapterLibrary | None
-    known: dict[str, AugmentedPassage]
-    make_augmenter: Callable[[], Augmenter]
+    augmenter: Augmenter
     group_tokens: Callable[[Sequence[PendingPassage]], int]
     processes: Processes = ALONE
     seconds: dict[str, float] = field(default_factory=dict)
@@ -64,7 +62,7 @@ class OnDemand:
                 for question, row in zip(questions, texts, strict=True)
             ]
         with self._timed("augment"):
-            records = augment_questions(questions, texts, self.topk, self)
+            records = augment_questions(questions, texts, self.topk, self.augmenter)
         with self._timed("encode"):
             self._encode([passage for record in records for passage in record.passages])
         return [self._with_adapters(record) for record in records]
@@ -76,7 +74,7 @@ class OnDemand:
             PragError: naming one that could not be augmented or encoded.
         """
         assert self.library is not None
-        written = dict(self.augment(texts))
+        written = dict(self.augmenter.augment(texts))
         passages = [passage for text in texts if (passage := written[text]) is not None]
         self._encode(passages)
         for text in texts:
@@ -85,16 +83,6 @@ class OnDemand:
                 reason = "no QA pairs could be had" if passage is None else self.library.failed.get(text, "")
                 raise PragError(f"a passage has no adapter: {reason}", where=repr(text[:60]))
         return passages
-
-    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
-        """See `Augmenter`: passages that are known come first."""
-        yield from ((passage, self.known[passage]) for passage in passages if passage in self.known)
-        unknown = [passage for passage in passages if passage not in self.known]
-        if unknown:
-            for passage, augmented in self.make_augmenter().augment(unknown):
-                if augmented is not None:
-                    self.known[passage] = augmented
-                yield passage, augmented
 
     def _encode(self, passages: Sequence[AugmentedPassage]) -> None:
         assert self.library is not None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
+from prag_lightning.augment.questions import KnownFirst
 from prag_lightning.data.benchmarks import SOURCES
 from prag_lightning.data.general_text import GeneralText, load_general_text
 from prag_lightning.errors import InputError
@@ -160,9 +161,12 @@ class Pipeline:
         return Adapters(self.library(create=create), self.settings.merge)
 
     def group_tokens(self, passages: Sequence[PendingPassage]) -> int:
-        """Tokens in a step of these passages: as configured, or as measured by the first process."""
+        """Tokens in a step of these passages: as configured, or as measured by the first process; one passage is a
+        group of its own whatever would be measured."""
         if self.settings.group_tokens != "auto":
             return self.settings.group_tokens
+        if len(passages) == 1:
+            return 1
         library = self.library(create=True)
         measured = library.measured_group_tokens(passages) if self.processes.rank == 0 else 0
         return int(self.processes.broadcast(measured))
@@ -252,18 +256,14 @@ class Pipeline:
         `adapters` says otherwise."""
         adapters = self.settings.uses_adapters if adapters is None else adapters
         library = self.library(create=True) if adapters else None
-
-        @cache
-        def make_augmenter() -> SharedAugmenter:
-            return self.shared(self.augmenter())
+        known = self.data.augmented_passages() if adapters else {}
 
         return OnDemand(
             self.data.retriever,
             self.data.settings.topk,
             self.data.settings.augment.extra_candidates,
             library,
-            {} if library is None else self.data.augmented_passages(),
-            make_augmenter,
+            KnownFirst(known, lambda: self.shared(self.augmenter())),
             self.group_tokens,
             self.processes,
         )

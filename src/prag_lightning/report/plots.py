@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH = 5.2
+_WIDTH = 4.4
 _ROW_HEIGHT = 0.34
 _COLORS = {
     "#010101": "currentColor",

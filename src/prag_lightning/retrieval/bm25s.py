@@ -128,12 +128,12 @@ class BM25sRetriever(IndexedRetriever, VersionedRetriever):
             raise InputError("the corpus holds no word to search by", where=str(corpus))
         check_corpus(facts, corpus, str(self.index))
         report_wordless(size.wordless)
-        write_json(folder / "index.json", {**self._settings(), **facts, **asdict(size)})
+        write_json(folder / "index.json", {"format": _FORMAT, **self._decisive(), **facts, **asdict(size)})
         print(f"{size.passages} passages with {size.words} distinct words in {self.index}", file=sys.stderr)
 
     def settings(self) -> dict[str, Json]:
         """See `VersionedRetriever`."""
-        return {"retriever": "bm25s", "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
+        return {"retriever": "bm25s", **self._decisive()}
 
     def corpus_version(self) -> str | None:
         """The hash of the corpus that the index is of, with a mark if the file is another by now; `None` if there is no
@@ -144,11 +144,11 @@ class BM25sRetriever(IndexedRetriever, VersionedRetriever):
         changed = self.corpus is not None and self.corpus.exists() and corpus_change(about, self.corpus) is not None
         return f"{about.get('corpus_sha256')}{' (changed)' if changed else ''}"
 
-    def _settings(self) -> dict[str, Json]:
-        return {"format": _FORMAT, "tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
+    def _decisive(self) -> dict[str, Json]:
+        return {"tokenisation": asdict(self.tokenisation), "k1": self.k1, "b": self.b}
 
     def _check(self, about: dict[str, Json]) -> None:
-        for name, value in self._settings().items():
+        for name, value in {"format": _FORMAT, **self._decisive()}.items():
             if about.get(name) != value:
                 raise InputError(
                     f"the index was made with {name} {about.get(name)!r} where {value!r} is asked for",
