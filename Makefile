@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 PRAG := $(VENV)/bin/prag
 
-.PHONY: demo real test lint format bench soak clean-demo
+.PHONY: demo real test search lint format bench soak clean-demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ real: $(VENV)/.smollm2
 
 test: $(VENV)/.installed
 	$(VENV)/bin/pytest -n auto --dist loadfile
+
+# Real Elasticsearch and OpenSearch servers, which are killed and halted; needs Java and PRAG_SEARCH_SERVERS.
+search: $(VENV)/.installed
+	$(VENV)/bin/pytest -m "search or not search" tests/test_search_servers.py tests/test_search_faults.py
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check

@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Sums over two threads differ in the last bit from those over one, and Lightning gives each of several processes fewer:
@@ -9,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
+import search_servers
 from tiny_llm import save_random_llm
 from toy import write_experiment
 
@@ -20,6 +22,40 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("PRAG_REAL_DATA is not set")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def search_nodes(tmp_path_factory) -> Iterator[dict[str, search_servers.Node]]:
+    """A real server of each kind; tests that need one are skipped where none can be started."""
+    if reason := search_servers.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("search")
+    nodes = {kind: search_servers.Node(kind, folder / kind) for kind in search_servers.KINDS}
+    try:
+        for node in nodes.values():
+            node.start()
+        for node in nodes.values():
+            node.wait()
+        yield nodes
+    finally:
+        for node in nodes.values():
+            node.kill()
+
+
+@pytest.fixture(params=search_servers.KINDS)
+def node(request, search_nodes) -> search_servers.Node:
+    """A server of either kind, which others use too."""
+    return search_nodes[request.param]
+
+
+@pytest.fixture
+def own_node(tmp_path) -> Iterator[search_servers.Node]:
+    """A server of the paper's kind that is not started yet, and may be killed."""
+    if reason := search_servers.missing():
+        pytest.skip(reason)
+    node = search_servers.Node("elasticsearch", tmp_path / "server")
+    yield node
+    node.kill()
 
 
 @pytest.fixture(scope="session")

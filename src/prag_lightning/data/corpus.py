@@ -36,14 +36,15 @@ class CorpusReader:
         path: `.tsv` with a header and the columns id, text, title, as DPR publishes, a line a passage; `.jsonl` with
             these keys, or `.parquet` with these columns. `_id` or `docid` may stand for `id`, and `contents` for
             `text`. Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark, and may be gzipped, whatever its name.
+        longest_id: Bytes of an id; a row with a longer one is skipped too. Unset means no limit.
 
     Attributes:
         bad_rows: The first few rows that were skipped, each with its number and reason.
         bad_row_count: How many were skipped.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = locate(path)
+    def __init__(self, path: str | Path, longest_id: int | None = None) -> None:
+        self.path, self.longest_id = locate(path), longest_id
         self.bad_rows: list[str] = []
         self.bad_row_count = 0
         self._file: BinaryIO | None = None
@@ -82,6 +83,9 @@ class CorpusReader:
         taken = _Ids()
         try:
             for row, passage in self._passages():
+                if self.longest_id is not None and len(passage.id.encode()) > self.longest_id:
+                    self._skip(row, f"its id has more than {self.longest_id} bytes")
+                    continue
                 if not taken.add(passage.id):
                     self._skip(row, f"id {passage.id} is that of an earlier row")
                     continue

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-from prag_lightning.data.corpus import CorpusReader, corpus_facts, file_stamp
-from prag_lightning.errors import InputError, PragError
-from prag_lightning.progress import Progress
+from prag_lightning.data.corpus import file_stamp
+from prag_lightning.errors import InputError
 from prag_lightning.records import Json, Passage, nfc
 from prag_lightning.retrieval.base import Hit, IndexedRetriever, VersionedRetriever, check_corpus, search_distinct
+from prag_lightning.retrieval.search_server import Kind, Refusal, SearchServer
+from prag_lightning.retrieval.server_index import MADE_BY, ServerIndex
 
 _QUERY_WORDS = 256
 _SEARCHES_AT_ONCE = 100
-_PASSAGES_AT_ONCE = 1000
-_REASON_LENGTH = 300
-_MADE_BY = "prag-lightning"
-_MAPPINGS = {
-    "properties": {"title": {"type": "text", "analyzer": "english"}, "txt": {"type": "text", "analyzer": "english"}}
-}
+_DEEPEST = 10_000
+"""Passages that a server gives at once; beyond that it gives pages."""
+_BAD_NAME = re.compile(r'^[-_+.]|[\\/*?"<>| ,#:]|[A-Z]')
+_LONGEST_NAME = 240
+"""Bytes; what is added to it for the indices behind it has room in 255."""
+_SEARCH_TYPE = "dfs_query_then_fetch"
+"""With several shards each counts words in all of them; with one this is the same as the default."""
+_ANSWERED = ",".join(
+    f"responses.{name}" for name in ("error", "status", "hits.hits._id", "hits.hits._score", "hits.hits._source")
+)
 
 
 class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
@@ -36,31 +42,46 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
     Credentials come from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD.
 
     Args:
-        index: The name that is searched.
+        index: The name that is searched: of one index or alias.
         corpus: The corpus file that `prag index` fills it with.
-        url: The server's; unset means ELASTICSEARCH_URL, or else http://localhost:9200. It can hold name and password,
-            but then these stand in every dump of the configuration.
+        url: The server's, or those of several nodes of one cluster, of which another is asked where one is gone; unset
+            means ELASTICSEARCH_URL, with commas between several, or else http://localhost:9200. It can hold name and
+            password, but then these stand in every dump of the configuration.
         server: Which client to talk with: each refuses the other's servers.
         ca_certs: Certificates to trust instead of the system's.
         verify_certs: Whether to check the server's certificate.
         timeout: Seconds to wait for an answer.
+        patience: Seconds to go on asking a server that is away, starting or full.
+        shards: Parts that `prag index` splits the index into, for several nodes.
+        replicas: Copies of each part on other nodes, so that one can go.
+        threads: Requests that `prag index` sends at once.
+
+    Raises:
+        InputError: for a name that no index can have.
     """
 
     def __init__(
         self,
         index: str,
         corpus: str | Path | None = None,
-        url: str | None = None,
-        server: Literal["elasticsearch", "opensearch"] = "elasticsearch",
+        url: str | list[str] | None = None,
+        server: Kind = "elasticsearch",
         ca_certs: str | None = None,
         verify_certs: bool = True,
         timeout: float = 60.0,
+        patience: float = 600.0,
+        shards: int = 1,
+        replicas: int = 0,
+        threads: int = 4,
     ) -> None:
+        _check_settings(index, timeout=timeout, patience=patience, shards=shards, replicas=replicas, threads=threads)
         self.index, self.corpus = index, None if corpus is None else Path(corpus)
-        self.url = url or os.environ.get("ELASTICSEARCH_URL") or "http://localhost:9200"
-        self.server, self.ca_certs, self.verify_certs, self.timeout = server, ca_certs, verify_certs, timeout
-        self._client: Any = None
+        given = url or os.environ.get("ELASTICSEARCH_URL") or "http://localhost:9200"
+        urls = [each.strip() for each in (given.split(",") if isinstance(given, str) else given) if each.strip()]
+        self._server = SearchServer(server, urls, ca_certs, verify_certs, timeout, patience)
+        self._filled = ServerIndex(self._server, index, shards, replicas, threads)
         self._stamp: tuple[int, int] | None = None
+        self._checked = False
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """See `Retriever`; of each query the first 256 words count.
@@ -69,25 +90,36 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
             InputError: if there is no such index, or it was made of another corpus.
             PragError: if the server does not answer as it should.
         """
-        with self._errors_named():
-            stamp = None if self.corpus is None else file_stamp(self.corpus)
-            if self._client is None or stamp != self._stamp:
-                client = self._client or self._connect()
-                self._check(client)
-                self._client, self._stamp = client, stamp
-            return search_distinct(self._best, queries, k)
+        stamp = None if self.corpus is None else file_stamp(self.corpus)
+        if not self._checked or stamp != self._stamp:
+            self._check()
+            self._checked, self._stamp = True, stamp
+        return search_distinct(self._best, queries, k)
 
     def _best(self, queries: list[str], depth: int) -> list[list[Hit]]:
-        found = []
-        for start in range(0, len(queries), _SEARCHES_AT_ONCE):
-            lines: list[Json] = []
-            for query in queries[start : start + _SEARCHES_AT_ONCE]:
-                lines += [{"index": self.index}, {"query": _published_query(query), "size": depth}]
-            for response in self._client.msearch(body=lines)["responses"]:
-                if "error" in response:
-                    raise PragError(f"the server cannot search: {response['error']}", where=self._place())
-                found.append([_hit(each) for each in response["hits"]["hits"]])
+        read, step = (self._pages, 1) if depth > _DEEPEST else (self._first, _SEARCHES_AT_ONCE)
+        found: list[list[Hit]] = []
+        for start in range(0, len(queries), step):
+            found += self._server.ask(partial(read, queries[start : start + step], depth), self.index)
         return found
+
+    def _first(self, queries: list[str], depth: int, client: Any) -> list[list[Hit]]:
+        # Some hits of some shards would be a wrong answer without a sign of it.
+        header = {"index": self.index, "search_type": _SEARCH_TYPE, "allow_partial_search_results": False}
+        lines: list[Json] = []
+        for query in queries:
+            lines += [header, {**published_query(query), "size": depth, "track_total_hits": False}]
+        found = []
+        for response in client.msearch(body=lines, filter_path=_ANSWERED)["responses"]:
+            if "error" in response:
+                raise Refusal.of(response)
+            found.append([_hit(each) for each in response.get("hits", {}).get("hits", ())])
+        return found
+
+    def _pages(self, queries: list[str], depth: int, client: Any) -> list[list[Hit]]:
+        scan = self._server.library.helpers.scan
+        how = {"index": self.index, "search_type": _SEARCH_TYPE, "size": _DEEPEST, "preserve_order": True}
+        return [[_hit(each) for each in islice(scan(client, published_query(q), **how), depth)] for q in queries]
 
     def settings(self) -> dict[str, Json]:
         """See `VersionedRetriever`."""
@@ -101,16 +133,15 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
             InputError: if there is no such index.
             PragError: if the server does not answer as it should.
         """
-        with self._errors_named():
-            client = self._connect()
-            mappings = client.indices.get_mapping(index=self.index)
-            known = [mapping["mappings"].get("_meta", {}).get("corpus_sha256") for mapping in mappings.values()]
-            if all(known):
-                return " ".join(sorted(known))
-            return " ".join((*sorted(mappings), str(client.count(index=self.index)["count"])))
+        mappings = self._mappings()
+        known = [str(about["corpus_sha256"]) for about in mappings.values() if "corpus_sha256" in about]
+        if len(known) == len(mappings):
+            return " ".join(sorted(known))
+        count = self._server.ask(lambda client: client.count(index=self.index)["count"], self.index)
+        return " ".join((*sorted(mappings), str(count)))
 
     def build(self) -> None:
-        """Fill the index that is not in use, and then search that one.
+        """Fill the index that is not in use, going on from what an interrupted build left, and then search that one.
 
         Raises:
             InputError: if the corpus is unset or unreadable, or the name belongs to an index of other software.
@@ -120,154 +151,49 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
             raise InputError(
                 "there is nothing to index", where="data.retriever.init_args.corpus", hint="Set it to the corpus's file"
             )
-        with self._errors_named():
-            client = self._connect()
-            fresh, old = self._slots(client)
-            settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
-            about = {"made_by": _MADE_BY, **corpus_facts(self.corpus)}
-            client.indices.create(index=fresh, body={"settings": settings, "mappings": {**_MAPPINGS, "_meta": about}})
-            try:
-                passages = self._fill(client, fresh, CorpusReader(self.corpus))
-                check_corpus(about, self.corpus, self._place())
-            except BaseException:
-                client.indices.delete(index=fresh)
-                raise
-            actions = [{"remove_index": {"index": old}}] if old else []
-            actions.append({"add": {"index": fresh, "alias": self.index}})
-            client.indices.update_aliases(body={"actions": actions})
-        print(f"{passages} passages in {self._place()}", file=sys.stderr)
+        passages = self._filled.build(self.corpus)
+        print(f"{passages} passages in {self._server.place(self.index)}", file=sys.stderr)
 
-    def _fill(self, client: Any, index: str, reader: CorpusReader) -> int:
-        helpers = self._library().helpers
-        with Progress("index", reader.megabytes, "MB") as progress:
-            actions = (
-                {"_index": index, "_id": each.id, "title": each.title, "txt": each.text}
-                for each in reader.with_progress(progress)
-            )
-            passages = sum(1 for _ in helpers.streaming_bulk(client, actions, chunk_size=_PASSAGES_AT_ONCE))
-        reader.report_bad_rows()
-        client.indices.put_settings(index=index, body={"index": {"refresh_interval": "1s"}})
-        client.indices.refresh(index=index)
-        held = client.count(index=index)["count"]
-        if held != passages:
-            raise PragError(f"the server holds {held} passages of {passages}", where=self._place())
-        return passages
+    def _check(self) -> None:
+        if self.corpus is None or not self.corpus.exists():
+            return
+        for about in self._mappings().values():
+            if about.get("made_by") == MADE_BY:
+                check_corpus(about, self.corpus, self._server.place(self.index))
 
-    def _slots(self, client: Any) -> tuple[str, str | None]:
-        """The index to fill, emptied, and the one in use."""
-        names = [f"{self.index}-a", f"{self.index}-b"]
-        if client.indices.exists_alias(name=self.index):
-            used = [name for name in names if name in client.indices.get_alias(name=self.index)]
-        elif client.indices.exists(index=self.index):
-            used = []
-        else:
-            used = names[1:]
-        if not used:
-            raise InputError(
-                "the name is that of an index that prag did not make", where=self._place(), hint="Choose another name"
-            )
-        fresh = next(name for name in names if name not in used)
-        if client.indices.exists(index=fresh):
-            client.indices.delete(index=fresh)
-        return fresh, used[0] if client.indices.exists(index=used[0]) else None
+    def _mappings(self) -> dict[str, dict[str, Any]]:
+        """What each index behind the name says of itself."""
+        found = self._server.ask(lambda client: dict(client.indices.get_mapping(index=self.index)), self.index)
+        return {name: each["mappings"].get("_meta", {}) for name, each in found.items()}
 
-    def _check(self, client: Any) -> None:
-        for mapping in client.indices.get_mapping(index=self.index).values():
-            about = mapping["mappings"].get("_meta", {})
-            if about.get("made_by") != _MADE_BY or self.corpus is None or not self.corpus.exists():
-                continue
-            check_corpus(about, self.corpus, self._place())
 
-    def _library(self) -> Any:
-        try:
-            if self.server == "opensearch":
-                import opensearchpy
-
-                return opensearchpy
-            import elasticsearch
-            import elasticsearch.helpers
-        except ImportError as error:
-            raise InputError(
-                f"the client of {self.server} is not installed",
-                where="data.retriever",
-                hint=f"pip install 'prag-lightning[{self.server}]'",
-            ) from error
-        return elasticsearch
-
-    def _connect(self) -> Any:
-        """A client whose server has answered."""
-        key, name = os.environ.get("ELASTICSEARCH_API_KEY"), os.environ.get("ELASTICSEARCH_USERNAME")
-        login = (name, os.environ.get("ELASTICSEARCH_PASSWORD", "")) if name else None
-        options: dict[str, Any] = {"hosts": [self.url], "max_retries": 3, "retry_on_timeout": True}
-        if urlsplit(self.url).scheme == "https":
-            options |= {"ca_certs": self.ca_certs, "verify_certs": self.verify_certs}
-        library = self._library()
-        if self.server == "opensearch":
-            headers = {"authorization": f"ApiKey {key}"} if key else None
-            client = library.OpenSearch(http_auth=login, headers=headers, timeout=self.timeout, **options)
-        else:
-            client = library.Elasticsearch(api_key=key, basic_auth=login, request_timeout=self.timeout, **options)
-        client.info()
-        return client
-
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        """Turn the clients' errors into ours."""
-        library = self._library()
-        if self.server == "opensearch":
-            kinds: tuple[type[Exception], ...] = (
-                library.OpenSearchException,
-                library.helpers.BulkIndexError,
-                ValueError,
-            )
-        else:
-            kinds = (library.ApiError, library.TransportError, library.helpers.BulkIndexError, ValueError)
-        try:
-            yield
-        except kinds as error:
-            raise self._named(error) from error
-
-    def _named(self, error: Exception) -> PragError:
-        status = getattr(error, "status_code", None)
-        found = error.errors if isinstance(error, self._library().helpers.BulkIndexError) else error
-        reason = " ".join(str(found).split())[:_REASON_LENGTH]
-        if type(error).__name__ == "UnsupportedProductError" or (status in (400, 406) and "media" in reason.lower()):
-            return InputError(
-                f"the server does not speak with this client: {reason}",
-                where=self._place(),
-                hint="For OpenSearch set data.retriever.init_args.server to opensearch; for Elasticsearch install the "
-                "client of the server's major version",
-            )
-        if status in (401, 403):
-            return InputError(
-                f"the server refuses: {reason}",
-                where=self._place(),
-                hint="Set ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD",
-            )
-        if status == 404:
-            return InputError("there is no index", where=self._place(), hint="Make it with prag index")
-        if isinstance(error, ValueError):
-            return InputError(f"the server cannot be asked: {reason}", where=self._place(), hint="Check the url")
-        return PragError(
-            f"the server does not answer as it should: {reason}",
-            where=self._place(),
-            hint="See that it runs, and set data.retriever.init_args.url or ELASTICSEARCH_URL",
+def _check_settings(index: str, **numbers: float) -> None:
+    if not index or _BAD_NAME.search(index) or len(index.encode()) > _LONGEST_NAME:
+        raise InputError(
+            f"no index can be called {index!r}",
+            where="data.retriever.init_args.index",
+            hint='Index names are lower case, begin with a letter or digit, and have none of \\/*?"<>|,#: and blanks',
         )
+    for name, value in numbers.items():
+        least = {"patience": 0, "replicas": 0, "timeout": 0.001}.get(name, 1)
+        if not value >= least:
+            raise InputError(
+                f"{name} is {value}", where=f"data.retriever.init_args.{name}", hint=f"Give {least} or more"
+            )
 
-    def _place(self) -> str:
-        """Index and server, without name and password."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{self.index}"
 
-
-def _published_query(question: str) -> dict[str, Json]:
+def published_query(question: str) -> dict[str, Json]:
+    """The search of the paper's experiments for a question, but for how many passages are asked for."""
     return {
-        "multi_match": {
-            "query": " ".join(nfc(question).split()[:_QUERY_WORDS]),
-            "type": "best_fields",
-            "fields": ["title", "txt"],
-            "tie_breaker": 0.5,
-        }
+        "_source": ["title", "txt"],
+        "query": {
+            "multi_match": {
+                "query": " ".join(nfc(question).split()[:_QUERY_WORDS]),
+                "type": "best_fields",
+                "fields": ["title", "txt"],
+                "tie_breaker": 0.5,
+            }
+        },
     }
 
 

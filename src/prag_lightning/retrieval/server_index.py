@@ -1,0 +1,199 @@
+"""Filling an index on a server with a corpus: whole or not at all, and going on from what the server holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from prag_lightning.data.corpus import CorpusReader, corpus_facts
+from prag_lightning.errors import InputError, PragError
+from prag_lightning.progress import Progress
+from prag_lightning.records import Json, Passage
+from prag_lightning.retrieval.base import check_corpus
+from prag_lightning.retrieval.claim import Claim
+from prag_lightning.retrieval.search_server import Patience, Refusal, SearchServer
+
+MADE_BY = "prag-lightning"
+LONGEST_ID = 512
+"""Bytes, of both servers."""
+_BODY = 2**20
+"""Bytes of a request: no proxy refuses it, and larger ones are no quicker."""
+_LEAST_BODY = 2**10
+_ROUND = 32_000
+"""Passages that are kept until the server has all of them."""
+_PROPERTIES = {"title": {"type": "text", "analyzer": "english"}, "txt": {"type": "text", "analyzer": "english"}}
+
+
+@dataclass(frozen=True)
+class ServerIndex:
+    """An index on a server under an alias, `name`: one of `{name}-a` and `{name}-b` is searched, while the other is
+    filled.
+
+    Args:
+        server: Where it is.
+        name: Of the alias.
+        shards: Parts that it is split into.
+        replicas: Copies of each part, on other nodes.
+        threads: Requests that are sent at once.
+    """
+
+    server: SearchServer
+    name: str
+    shards: int = 1
+    replicas: int = 0
+    threads: int = 4
+
+    def build(self, corpus: Path) -> int:
+        """Fill the index that is not in use, and then search that one; gives how many passages it holds.
+
+        What a build that was interrupted has left is kept, if it was of the same corpus.
+
+        Raises:
+            InputError: if the corpus is unreadable, another build is at work, or the name belongs to an index of other
+                software.
+            PragError: if the server does not take the passages.
+        """
+        about = {"made_by": MADE_BY, "shards": self.shards, **corpus_facts(corpus)}
+        with Claim(self.server, self.name) as claim:
+            fresh, used = self._slots()
+            self._prepare(fresh, about)
+            try:
+                passages = self._fill(fresh, CorpusReader(corpus, LONGEST_ID), claim)
+                check_corpus(about, corpus, self.server.place(self.name))
+                self._settle(fresh, passages, about)
+                claim.check()
+                self._use(fresh, used)
+            except InputError:  # there is nothing to go on from
+                with suppress(PragError):
+                    self._ask(lambda client: client.indices.delete(index=fresh), patience=0)
+                raise
+        return passages
+
+    def _slots(self) -> tuple[str, str | None]:
+        """The index to fill, and the one in use."""
+        names = [f"{self.name}-a", f"{self.name}-b"]
+        aliased = self._ask(lambda client: dict(client.indices.get_alias(name=self.name)), but=[404])
+        used: list[str | None]
+        if aliased is None:
+            used = [] if self._ask(lambda client: client.indices.exists(index=self.name)) else [None]
+        else:
+            used = [name for name in names if list(aliased) == [name]]
+        if not used:
+            raise InputError(
+                "the name is that of an index that prag did not make",
+                where=self.server.place(self.name),
+                hint="Choose another name",
+            )
+        return next(name for name in names if name != used[0]), used[0]
+
+    def _prepare(self, index: str, about: dict[str, Json]) -> None:
+        """Make the index, unless there is one of the same corpus and analysis."""
+        if self._holds(index, about):
+            return
+        self._ask(lambda client: client.indices.delete(index=index), but=[404])
+        settings = {"number_of_shards": self.shards, "number_of_replicas": self.replicas, "refresh_interval": "-1"}
+        body = {"settings": settings, "mappings": {"properties": _PROPERTIES, "_meta": about}}
+        self._ask(
+            lambda client: client.indices.create(index=index, body=body), but=["resource_already_exists_exception"]
+        )
+
+    def _holds(self, index: str, about: dict[str, Json]) -> bool:
+        """Whether an index is there, of such a corpus and analysis."""
+        held = self._ask(lambda client: dict(client.indices.get_mapping(index=index)), but=[404])
+        if held is None:
+            return False
+        mappings, same = held[index]["mappings"], ("made_by", "shards", "corpus_sha256")
+        meta = mappings.get("_meta", {})
+        return mappings.get("properties") == _PROPERTIES and all(meta.get(key) == about[key] for key in same)
+
+    def _fill(self, index: str, reader: CorpusReader, claim: Claim) -> int:
+        """Send every passage until the server has it; gives how many there are."""
+        passages, body, most = 0, _BODY, _BODY
+        refused: list[Passage] = []
+        waiting = Patience(self.server.patience, self.server.place(self.name))
+        with Progress("index", reader.megabytes, "MB") as progress:
+            unsent = reader.with_progress(progress)
+            while batch := [*refused, *islice(unsent, _ROUND - len(refused))]:
+                claim.check()
+                passages += len(batch) - len(refused)
+                refused, refusal = self._send(index, batch, body)
+                if refusal is None:
+                    waiting.reset()
+                    body = min(2 * body, most)
+                    continue
+                if len(refused) < len(batch):
+                    waiting.reset()
+                body //= 2
+                if refusal.status != 413:
+                    waiting.wait(refusal)
+                elif body < _LEAST_BODY:
+                    raise refusal.named(waiting.place)
+                else:
+                    most = body
+        reader.report_bad_rows()
+        return passages
+
+    def _send(self, index: str, passages: Sequence[Passage], body: int) -> tuple[list[Passage], Refusal | None]:
+        """Send passages in requests of so many bytes; gives those that the server does not have after that, and why.
+
+        Passages are created: one that the server has already, since an answer was lost or by an earlier build, is left
+        as it is.
+        """
+        left, refusals = {each.id: each for each in passages}, []
+        actions = (
+            {"_op_type": "create", "_index": index, "_id": each.id, "title": each.title, "txt": each.text}
+            for each in passages
+        )
+        try:
+            for taken, answer in self.server.library.helpers.parallel_bulk(
+                self.server.client,
+                actions,
+                thread_count=self.threads,
+                chunk_size=len(passages),
+                max_chunk_bytes=body,
+                raise_on_error=False,
+                raise_on_exception=False,
+                filter_path="errors,items.*._id,items.*.status,items.*.error",
+            ):
+                if taken or answer["create"]["status"] == 409:
+                    del left[answer["create"]["_id"]]
+                else:
+                    refusals.append(self._refusal(answer["create"]))
+        except self.server.errors as error:
+            refusals.append(self.server.refusal(error))
+        refusals.sort(key=lambda each: (each.passing, each.status != 413))
+        return list(left.values()), refusals[0] if refusals else None
+
+    def _refusal(self, answer: dict[str, Any]) -> Refusal:
+        """Of a passage, or of the request that it was in."""
+        return self.server.refusal(answer["exception"]) if "exception" in answer else Refusal.of(answer)
+
+    def _settle(self, index: str, passages: int, about: dict[str, Json]) -> None:
+        """Make all findable, and see that all is there."""
+        settings = {"index": {"refresh_interval": "1s", "number_of_replicas": self.replicas}}
+        self._ask(lambda client: client.indices.put_settings(index=index, body=settings))
+        self._ask(lambda client: client.indices.refresh(index=index))
+        held = self._ask(lambda client: client.count(index=index)["count"])
+        if held != passages or not self._holds(index, about):
+            self._ask(lambda client: client.indices.delete(index=index), but=[404])
+            raise PragError(
+                f"the server holds {held} passages of {passages} in an index that others changed, which was removed",
+                where=self.server.place(self.name),
+                hint="Run the same command again",
+            )
+
+    def _use(self, fresh: str, used: str | None) -> None:
+        """Point the alias at an index, and remove the other."""
+        actions: list[Json] = [{"add": {"index": fresh, "alias": self.name}}]
+        if used is not None:
+            actions.insert(0, {"remove": {"index": used, "alias": self.name, "must_exist": False}})
+        self._ask(lambda client: client.indices.update_aliases(body={"actions": actions}))
+        if used is not None:
+            self._ask(lambda client: client.indices.delete(index=used), but=[404])
+
+    def _ask(self, request: Any, **how: Any) -> Any:
+        return self.server.ask(request, self.name, **how)
