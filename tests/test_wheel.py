@@ -70,7 +70,8 @@ def test_an_experiment_begins_with_init(prag, tmp_path):
 def test_an_input_that_is_nowhere_is_named_with_both_places(prag, tmp_path):
     prag("init", "mine")
     (tmp_path / "mine/questions.json").write_text("", encoding="utf-8")
-    assert "the file is empty (mine/questions.json)" in prag("augment", "--config", "mine/experiment.yaml", code=2)
+    said = prag("data", "check", "--config", "mine/experiment.yaml", code=2)
+    assert "the file is empty (mine/questions.json)" in said
     (tmp_path / "mine/questions.json").unlink()
     said = prag("augment", "--config", "mine/experiment.yaml", code=2)
     assert "questions.json, mine/questions.json" in said
