@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from prag_lightning.data.corpus import file_stamp
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, check_least
 from prag_lightning.records import Json, Passage, nfc
 from prag_lightning.retrieval.base import Hit, IndexedRetriever, VersionedRetriever, check_corpus, search_distinct
-from prag_lightning.retrieval.search_server import Kind, Refusal, SearchServer
+from prag_lightning.retrieval.search_server import Kind, Refusal, SearchServer, whole
 from prag_lightning.retrieval.server_index import MADE_BY, ServerIndex
 
+_SETTINGS = "data.retriever.init_args"
 _QUERY_WORDS = 256
 _SEARCHES_AT_ONCE = 100
 _DEEPEST = 10_000
@@ -74,12 +75,15 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
         replicas: int = 0,
         threads: int = 4,
     ) -> None:
-        _check_settings(index, timeout=timeout, patience=patience, shards=shards, replicas=replicas, threads=threads)
+        _check_name(index)
         self.index, self.corpus = index, None if corpus is None else Path(corpus)
         given = url or os.environ.get("ELASTICSEARCH_URL") or "http://localhost:9200"
         urls = [each.strip() for each in (given.split(",") if isinstance(given, str) else given) if each.strip()]
         self._server = SearchServer(server, urls, ca_certs, verify_certs, timeout, patience)
         self._filled = ServerIndex(self._server, index, shards, replicas, threads)
+        check_least(self._filled, _SETTINGS, 1, "shards", "threads")
+        check_least(self._filled, _SETTINGS, 0, "replicas")
+        check_least(self._server, _SETTINGS, 0, "timeout", "patience")
         self._stamp: tuple[int, int] | None = None
         self._checked = False
 
@@ -137,7 +141,7 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
         known = [str(about["corpus_sha256"]) for about in mappings.values() if "corpus_sha256" in about]
         if len(known) == len(mappings):
             return " ".join(sorted(known))
-        count = self._server.ask(lambda client: client.count(index=self.index)["count"], self.index)
+        count = self._server.ask(lambda client: whole(client.count(index=self.index))["count"], self.index)
         return " ".join((*sorted(mappings), str(count)))
 
     def build(self) -> None:
@@ -149,7 +153,7 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
         """
         if self.corpus is None:
             raise InputError(
-                "there is nothing to index", where="data.retriever.init_args.corpus", hint="Set it to the corpus's file"
+                "there is nothing to index", where=f"{_SETTINGS}.corpus", hint="Set it to the corpus's file"
             )
         passages = self._filled.build(self.corpus)
         print(f"{passages} passages in {self._server.place(self.index)}", file=sys.stderr)
@@ -167,19 +171,13 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
         return {name: each["mappings"].get("_meta", {}) for name, each in found.items()}
 
 
-def _check_settings(index: str, **numbers: float) -> None:
+def _check_name(index: str) -> None:
     if not index or _BAD_NAME.search(index) or len(index.encode()) > _LONGEST_NAME:
         raise InputError(
             f"no index can be called {index!r}",
-            where="data.retriever.init_args.index",
+            where=f"{_SETTINGS}.index",
             hint='Index names are lower case, begin with a letter or digit, and have none of \\/*?"<>|,#: and blanks',
         )
-    for name, value in numbers.items():
-        least = {"patience": 0, "replicas": 0, "timeout": 0.001}.get(name, 1)
-        if not value >= least:
-            raise InputError(
-                f"{name} is {value}", where=f"data.retriever.init_args.{name}", hint=f"Give {least} or more"
-            )
 
 
 def published_query(question: str) -> dict[str, Json]:

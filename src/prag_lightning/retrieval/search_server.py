@@ -96,6 +96,18 @@ class Refusal(Exception):
         )
 
 
+def whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An answer that every shard had a part in.
+
+    Raises:
+        Refusal: if one had not.
+    """
+    shards = answer["_shards"]
+    if shards["failed"]:
+        raise Refusal(503, "", f"{shards['failed']} of {shards['total']} shards do not answer")
+    return answer
+
+
 class Patience:
     """Waits for a server that is away, longer each time, and says so on the standard error.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +15,7 @@ from prag_lightning.progress import Progress
 from prag_lightning.records import Json, Passage
 from prag_lightning.retrieval.base import check_corpus
 from prag_lightning.retrieval.claim import Claim
-from prag_lightning.retrieval.search_server import Patience, Refusal, SearchServer
+from prag_lightning.retrieval.search_server import Patience, Refusal, SearchServer, whole
 
 MADE_BY = "prag-lightning"
 LONGEST_ID = 512
@@ -118,9 +118,8 @@ class ServerIndex:
         with Progress("index", reader.megabytes, "MB") as progress:
             unsent = reader.with_progress(progress)
             while batch := [*refused, *islice(unsent, _ROUND - len(refused))]:
-                claim.check()
                 passages += len(batch) - len(refused)
-                refused, refusal = self._send(index, batch, body)
+                refused, refusal = self._send(index, batch, body, claim)
                 if refusal is None:
                     waiting.reset()
                     body = min(2 * body, most)
@@ -137,21 +136,25 @@ class ServerIndex:
         reader.report_bad_rows()
         return passages
 
-    def _send(self, index: str, passages: Sequence[Passage], body: int) -> tuple[list[Passage], Refusal | None]:
+    def _send(
+        self, index: str, passages: Sequence[Passage], body: int, claim: Claim
+    ) -> tuple[list[Passage], Refusal | None]:
         """Send passages in requests of so many bytes; gives those that the server does not have after that, and why.
 
         Passages are created: one that the server has already, since an answer was lost or by an earlier build, is left
         as it is.
         """
         left, refusals = {each.id: each for each in passages}, []
-        actions = (
-            {"_op_type": "create", "_index": index, "_id": each.id, "title": each.title, "txt": each.text}
-            for each in passages
-        )
+
+        def actions() -> Iterator[dict[str, Json]]:
+            for each in passages:
+                claim.check()
+                yield {"_op_type": "create", "_index": index, "_id": each.id, "title": each.title, "txt": each.text}
+
         try:
             for taken, answer in self.server.library.helpers.parallel_bulk(
                 self.server.client,
-                actions,
+                actions(),
                 thread_count=self.threads,
                 chunk_size=len(passages),
                 max_chunk_bytes=body,
@@ -176,8 +179,8 @@ class ServerIndex:
         """Make all findable, and see that all is there."""
         settings = {"index": {"refresh_interval": "1s", "number_of_replicas": self.replicas}}
         self._ask(lambda client: client.indices.put_settings(index=index, body=settings))
-        self._ask(lambda client: client.indices.refresh(index=index))
-        held = self._ask(lambda client: client.count(index=index)["count"])
+        self._ask(lambda client: whole(client.indices.refresh(index=index)))
+        held = self._ask(lambda client: whole(client.count(index=index))["count"])
         if held != passages or not self._holds(index, about):
             self._ask(lambda client: client.indices.delete(index=index), but=[404])
             raise PragError(
