@@ -1,6 +1,7 @@
 """What `prag test` and `prag predict` leave: a place for each identity, and what made a result."""
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,8 +61,35 @@ def test_results_of_other_settings_have_a_folder_of_their_own(config, results, s
 def test_settings_that_decide_nothing_have_none(config, results):
     assert prag("test", config) == 0
     others = ("--data.per_device_eval_batch_size=1", "--model.block_size=17", "--model.adapter_format=int4")
-    assert prag("test", config, *others, "--data.sample=2") == 0
+    assert prag("test", config, *others) == 0
     assert methods(results) == ["icl"]
+
+
+@pytest.mark.parametrize(("stage", "file"), [("test", "predict.json"), ("predict", "answers.json")])
+def test_results_of_fewer_questions_leave_those_of_more_alone(config, results, stage, file, capsys):
+    for sample in (1, 2):
+        assert prag("test", config, f"--data.sample={sample}") == 0
+    assert prag(stage, config) == 0
+    larger = contents(results)
+    assert len(read(results / "icl/total" / file)) == 3
+    capsys.readouterr()
+    for _ in range(2):
+        assert prag(stage, config, "--data.sample=2") == 0
+        smaller = results / "icl_sample=2"
+        assert f"{results / 'icl'} has results of more questions; these are in {smaller}" in capsys.readouterr().out
+        assert len(read(smaller / "total/predict.json")) == 2
+    assert contents(results / "icl") == larger
+    assert prag(stage, config, "--data.sample=7") == 0
+    assert prag("report", config) == 0
+    assert sorted(path.name for path in results.iterdir() if path.is_dir()) == ["icl", "icl_sample=2"]
+
+
+def test_fewer_questions_of_other_settings_stand_beside_theirs(config, results):
+    for options in ((), ("--data.topk=1",), ("--data.topk=1", "--data.sample=2")):
+        assert prag("test", config, *options) == 0
+    assert methods(results) == ["icl", "icl_sample=2_topk=1", "icl_topk=1"]
+    edit(config, lambda records: records.pop())
+    assert prag("test", config) == 0
     assert len(read(results / "icl/total/predict.json")) == 2
 
 
@@ -142,19 +170,50 @@ def test_an_answer_keeps_its_type_and_what_no_reply_can_match_is_counted(config,
     assert "out of reach" in capsys.readouterr().out
 
 
-def test_a_result_of_another_version_is_kept(config, results):
-    folder = results / "icl/total"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model": {}, "data": {"topk": 3}}), encoding="utf-8")
+def without_identity(config):
+    del config["identity"]
+
+
+def of_other_settings(config):
+    del config["identity"]["topk"]
+    config["made_by"]["versions"]["prag-lightning"] = "0.0.9"
+
+
+def damaged(config):
+    config.update(identity=[], made_by=[])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_identity, "results of another version, {version}, which do not say what decided them"),
+        (of_other_settings, "results of another version, 0.0.9, which knows other settings (topk)"),
+        (damaged, "results of an earlier version which do not say what decided them"),
+    ],
+)
+def test_results_of_another_version_are_kept_and_said(config, results, capsys, change, words):
     assert prag("test", config) == 0
-    assert methods(results)[0].startswith("icl_settings=")
-    assert read(folder / "config.json") == {"model": {}, "data": {"topk": 3}}
+    path = results / "icl/total/config.json"
+    written = read(path)
+    change(written)
+    path.write_text(json.dumps(written), encoding="utf-8")
+    kept = contents(results)
+    capsys.readouterr()
+    assert prag("test", config) == 0
+    (of_today,) = (results / name for name in methods(results) if name != "icl")
+    words = words.format(version=importlib.metadata.version("prag-lightning"))
+    assert f"{results / 'icl'} has {words}; these are in {of_today}" in capsys.readouterr().out.splitlines()
+    assert contents(results / "icl") == kept
+
+
+def claim(folder: Path, identity: dict, *splits: str) -> str:
+    config = {"identity": identity, "data": {"sample": -1}}
+    return claim_folder(folder, config, dict.fromkeys(splits, 1)).folder.name
 
 
 def claims(folder: Path, *topks: int, **more) -> Iterator[str]:
     for topk in topks:
-        config = {"identity": {"topk": topk, **more}}
-        yield claim_folder(folder / "icl", config, ["total"]).name
+        yield claim(folder / "icl", {"topk": topk, **more}, "total")
 
 
 def test_a_claim_stays_where_it_is(tmp_path):
@@ -164,17 +223,16 @@ def test_a_claim_stays_where_it_is(tmp_path):
 
 
 def test_a_claim_of_one_split_holds_for_all(tmp_path):
-    claim_folder(tmp_path / "icl", {"identity": {"topk": 3}}, ["total"])
-    assert claim_folder(tmp_path / "icl", {"identity": {"topk": 1}}, ["bridge"]).name == "icl_topk=1"
-    assert claim_folder(tmp_path / "icl", {"identity": {"topk": 3}}, ["bridge", "total"]).name == "icl"
+    claim(tmp_path / "icl", {"topk": 3}, "total")
+    assert claim(tmp_path / "icl", {"topk": 1}, "bridge") == "icl_topk=1"
+    assert claim(tmp_path / "icl", {"topk": 3}, "bridge", "total") == "icl"
 
 
 @pytest.mark.parametrize("value", ["a/b", "..", "x" * 300, {"a": [1]}, ["q_proj", "v_proj"], None, "é"])
 def test_names_of_folders_are_parts_of_paths_and_can_be_read_again(tmp_path, value):
-    claim_folder(tmp_path / "prag-mean", {"identity": {"some_setting": "first", "topk": 1}}, ["total"])
-    folder = claim_folder(tmp_path / "prag-mean", {"identity": {"some_setting": value, "topk": 2}}, ["total"])
-    assert folder.parent == tmp_path
-    assert folder.is_dir()
-    method, settings = method_settings(folder.name)
+    claim(tmp_path / "prag-mean", {"some_setting": "first", "topk": 1}, "total")
+    name = claim(tmp_path / "prag-mean", {"some_setting": value, "topk": 2}, "total")
+    assert (tmp_path / name).is_dir()
+    method, settings = method_settings(name)
     assert method == "prag-mean"
     assert settings.keys() in ({"some_setting", "topk"}, {"settings"})

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,7 +18,8 @@ from prag_lightning.records import Json
 
 IDENTITY, MADE_BY = "identity", "made_by"
 """The keys of `config.json` that have it, and what has no part in it: versions, devices and so on."""
-CONFIG_FILE = "config.json"
+CONFIG_FILE, RESULT_FILE, PREDICTIONS, UNSCORED = "config.json", "result.txt", "predict.json", "answers.json"
+"""Of a result: its settings, its scores, its answers, and answers without scores beside others with."""
 _IN_PATH = frozenset(
     {
         *("dataset", "augment_model", "with_cot", "inference_method", "merge", "adapters_from"),
@@ -38,6 +40,8 @@ _BY_CONTENT = frozenset({"model_name", "prompts", "template_date", "corpus", "re
 """Settings in whose place the identity has what they name."""
 _OF_PASSAGES = frozenset({"topk", "retrieve_at_test"})
 _OF_ADAPTERS = frozenset({"per_device_train_batch_size", "block_size", "adapter_format", "target_modules"})
+_NOT_ALWAYS = frozenset({"retriever", "sample"})
+"""Are in an identity only where they decide."""
 _HASHED = frozenset({"model", "prompts", "retriever"})
 _HASH_LENGTH = 8
 _LONGEST_SUFFIX = 120
@@ -65,26 +69,50 @@ def content_hash(value: Json) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def claim_folder(folder: Path, config: Mapping[str, Json], splits: Sequence[str]) -> Path:
+@dataclass(frozen=True)
+class Claim:
+    """The folder that results have to themselves.
+
+    Args:
+        folder: It.
+        config: For `config.json` in it.
+        reason: What the published folder holds instead; empty if that is it.
+    """
+
+    folder: Path
+    config: Mapping[str, Json]
+    reason: str
+
+
+def claim_folder(
+    folder: Path, config: Mapping[str, Json], questions: Mapping[str, int], *, scored: bool = True
+) -> Claim:
     """The folder of a method's results that none of another identity shares; its splits get their `config.json` now, so
     that nobody else takes it.
 
     The published folder is for the first identity that asks. Any other has a folder beside it, named by the settings
-    that differ from the first's, such as `icl_topk=1`. Whoever has one keeps it.
+    that differ from the first's, such as `icl_topk=1`. Whoever has one keeps it. Results of more questions take the
+    place of those of fewer, and never the other way round: a smaller `sample` than what is there has a folder beside
+    it too.
 
     Args:
         folder: The published one, `…/{method}`.
         config: For `config.json`, with an identity.
-        splits: Of the data set.
+        questions: How many there are, by split.
+        scored: Whether their answers are scored.
     """
     with path_in_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / ".results.lock"):
         chosen = _own_folder(folder, config[IDENTITY])
-        for split in splits:
+        if any(_holds_more(chosen / split, config, count, scored) for split, count in questions.items()):
+            config = {**config, IDENTITY: {**config[IDENTITY], "sample": config["data"]["sample"]}}
+            chosen = _own_folder(folder, config[IDENTITY])
+        reason = "" if chosen == folder else _held(folder, config[IDENTITY])
+        for split in questions:
             if _config(chosen / split) is None:
                 write_json(chosen / split / CONFIG_FILE, config)
-    return chosen
+    return Claim(chosen, config, reason)
 
 
 def _own_folder(folder: Path, identity: Mapping[str, Json]) -> Path:
@@ -105,14 +133,51 @@ def _identities(folder: Path) -> list[Json]:
     return [config.get(IDENTITY) for config in configs if config is not None]
 
 
+def answers_file(directory: Path, *, scored: bool) -> Path:
+    """Where answers go: those without scores beside those that have some."""
+    return directory / (UNSCORED if not scored and (directory / RESULT_FILE).exists() else PREDICTIONS)
+
+
+def _holds_more(directory: Path, config: Mapping[str, Json], count: int, scored: bool) -> bool:
+    """Whether answers of more questions than `count` would be replaced by those of another `sample`."""
+    path, held = answers_file(directory, scored=scored), _config(directory) or {}
+    if path.name == PREDICTIONS and _part(held, "data").get("sample") == config["data"]["sample"]:
+        return False
+    rows = _json(path)
+    return isinstance(rows, list) and len(rows) > count
+
+
+def _held(folder: Path, identity: Mapping[str, Json]) -> str:
+    """What a folder has that is not of this identity, in words."""
+    for path in visible(folder, "*"):
+        config = _config(path) or {IDENTITY: identity}
+        version = _part(_part(config, MADE_BY), "versions").get("prag-lightning")
+        named = f"another version, {version}," if version else "an earlier version"
+        if not isinstance(config.get(IDENTITY), Mapping):
+            return f"results of {named} which do not say what decided them"
+        if unknown := sorted((identity.keys() ^ config[IDENTITY].keys()) - _NOT_ALWAYS):
+            return f"results of {named} which knows other settings ({', '.join(unknown)})"
+    larger = {name: value for name, value in identity.items() if name != "sample"}
+    return "results of " + ("more questions" if larger in _identities(folder) else "other settings")
+
+
+def _part(value: Mapping[str, Json], key: str) -> Mapping[str, Json]:
+    part = value.get(key)
+    return part if isinstance(part, Mapping) else {}
+
+
 def _config(directory: Path) -> Mapping[str, Json] | None:
     """The settings of a result; of one that says nothing, which is no result, `None`."""
-    path = directory / CONFIG_FILE
+    config = _json(directory / CONFIG_FILE)
+    return config if isinstance(config, Mapping) else None
+
+
+def _json(path: Path) -> Json:
+    """What a file holds; `None` for none and for one that is damaged."""
     try:
-        config = read_json(path, "") if path.exists() else None
+        return read_json(path, "") if path.exists() else None
     except InputError:
         return None
-    return config if isinstance(config, Mapping) else None
 
 
 def _difference(identity: Mapping[str, Json], others: Sequence[Json]) -> str:

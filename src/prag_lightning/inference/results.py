@@ -11,10 +11,9 @@ from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import visible, write_json, write_text
 from prag_lightning.inference.console import print_table
-from prag_lightning.inference.identity import CONFIG_FILE, method_settings
+from prag_lightning.inference.identity import CONFIG_FILE, PREDICTIONS, RESULT_FILE, answers_file, method_settings
 from prag_lightning.records import Json
 
-RESULT_FILE, PREDICTIONS, UNSCORED = "result.txt", "predict.json", "answers.json"
 MISSING = "–"
 """Stands where there is no number."""
 COUNTS = {"unanswered": "unanswered", "out_of_reach": "out of reach"}
@@ -44,7 +43,7 @@ def write_predictions(directory: Path, config: Mapping[str, Json], rows: Sequenc
     Returns:
         The file: `predict.json`, or else `answers.json`.
     """
-    path = directory / (UNSCORED if (directory / RESULT_FILE).exists() else PREDICTIONS)
+    path = answers_file(directory, scored=False)
     if path.name == PREDICTIONS:
         write_json(directory / CONFIG_FILE, config)
     write_json(path, _predictions(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from prag_lightning.errors import PragError
 from prag_lightning.inference.answerer import Answerer, Row
-from prag_lightning.inference.identity import claim_folder
+from prag_lightning.inference.identity import Claim, claim_folder
 from prag_lightning.inference.results import print_results, write_predictions, write_results
 from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
@@ -25,7 +25,7 @@ from prag_lightning.llm.compute import Compute
 from prag_lightning.pipeline.data import ExperimentData
 from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.pipeline.settings import ModelSettings, as_dict
-from prag_lightning.records import AugmentedQuestion, Json, Question
+from prag_lightning.records import AugmentedQuestion, Question
 from prag_lightning.training.library import PendingPassage
 from prag_lightning.warmup.questions import check_base_weight
 
@@ -62,8 +62,8 @@ class PragModule(LightningModule):
         """By split, what this process has answered, in the order of the loaders."""
         self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
         """By split, the rows of all processes and their scores."""
-        self.folder: Path
-        """Of the results."""
+        self.claim: Claim
+        """The folder of the results."""
         self.written: list[Path] = []
         """The files of answers without scores."""
 
@@ -212,9 +212,9 @@ class PragModule(LightningModule):
                 {f"{split}/{name}": value for name, value in values.items()}, rank_zero_only=True, batch_size=1
             )
         if self.results:
-            folder, config = self._claim_folder(list(self.results))
+            self._claim_folder({split: rows for split, (rows, _) in self.results.items()}, scored=True)
             for split, (rows, values) in self.results.items():
-                write_results(folder / split, config, rows, values)
+                write_results(self.claim.folder / split, self.claim.config, rows, values)
 
     def on_test_end(self) -> None:
         """Print the scores, below the progress.
@@ -223,8 +223,8 @@ class PragModule(LightningModule):
             PragError: naming the questions that could not be answered.
         """
         if self.results:
-            print_results({self.folder / split: scores for split, (_, scores) in self.results.items()})
-        self._say_where()
+            print_results({self.claim.folder / split: scores for split, (_, scores) in self.results.items()})
+            self._say_where()
         self._name_unanswered()
 
     def on_predict_epoch_end(self) -> None:
@@ -232,7 +232,8 @@ class PragModule(LightningModule):
         gathered = {split: self._gathered_rows(answers) for split, answers in self.answers.items()}
         rows_by_split = {split: rows for split, rows in gathered.items() if self.trainer.is_global_zero and rows}
         if rows_by_split:
-            folder, config = self._claim_folder(list(rows_by_split))
+            self._claim_folder(rows_by_split, scored=False)
+            folder, config = self.claim.folder, self.claim.config
             self.written = [write_predictions(folder / split, config, rows) for split, rows in rows_by_split.items()]
 
     def on_predict_end(self) -> None:
@@ -243,19 +244,21 @@ class PragModule(LightningModule):
         """
         for path in self.written:
             print(f"Answers are in {path}")
+        if self.written:
+            self._say_where()
         self._name_unanswered()
 
-    def _claim_folder(self, splits: Sequence[str]) -> tuple[Path, dict[str, Json]]:
-        """The folder of the results, and what their `config.json` says."""
+    def _claim_folder(self, rows: Mapping[str, Sequence[Row]], *, scored: bool) -> None:
+        """Find the folder of results with these rows by split."""
         seed = os.environ.get("PL_GLOBAL_SEED")
         config = self.pipeline.result_config(None if seed is None else int(seed))
-        self.folder = claim_folder(self._published_folder, config, splits)
-        return self.folder, config
+        counts = {split: len(some) for split, some in rows.items()}
+        self.claim = claim_folder(self._published_folder, config, counts, scored=scored)
 
     def _say_where(self) -> None:
-        """Say where results are that could not have the published folder."""
-        if self.results and self.folder != self._published_folder:
-            print(f"{self._published_folder} has results of other settings; these are in {self.folder}")
+        """Say where results are that could not have the published folder, and why."""
+        if self.claim.reason:
+            print(f"{self._published_folder} has {self.claim.reason}; these are in {self.claim.folder}")
 
     @property
     def _published_folder(self) -> Path:

@@ -35,6 +35,7 @@ from prag_lightning.training.examples import ExampleBuilder, objective_name
 from prag_lightning.training.layout import Layout, TrainedBase, warmup_directory
 from prag_lightning.training.library import AdapterLibrary, PendingPassage
 from prag_lightning.training.null_space import NullSpaceFile
+from prag_lightning.training.recipe import RECIPE_VERSION
 
 
 class Pipeline:
@@ -338,6 +339,8 @@ class Pipeline:
         }
         if self.settings.uses_adapters and self.settings.null_space is not None:
             content["general_text"] = content_hash([asdict(row) for row in self._general_text])
+        if self.settings.uses_adapters:
+            content["recipe"] = RECIPE_VERSION
         if data.retrieve_at_test or self.settings.merge == "score":
             content["retriever"] = content_hash(self.data.describe_retriever())
         return result_identity(self.settings.inference_method, as_dict(self.settings) | as_dict(data), content)

@@ -11,8 +11,8 @@ from typing import get_args
 from prag_lightning.data.benchmarks import TOTAL
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_json
-from prag_lightning.inference.identity import CONFIG_FILE, IDENTITY, MADE_BY, method_settings
-from prag_lightning.inference.results import PREDICTIONS, RESULT_FILE, find_results, method_order, read_scores
+from prag_lightning.inference.identity import CONFIG_FILE, IDENTITY, MADE_BY, PREDICTIONS, RESULT_FILE, method_settings
+from prag_lightning.inference.results import find_results, method_order, read_scores
 from prag_lightning.llm.names import short_name
 from prag_lightning.metrics import Extraction, is_out_of_reach
 from prag_lightning.records import Json, answers_from_json
