@@ -13,7 +13,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -338,6 +338,43 @@ def test_adapters_of_two_bases_are_not_merged(experiment, tmp_path, capsys, adap
     assert prag("test", experiment, *options, "--model.base_weight=warmup") == 2
     assert "grew from base_weight" in capsys.readouterr().err
     assert prag("check", experiment, *options, "--model.base_weight=warmup") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"use_rslora": True}, "use_rslora is True"),
+        ({"use_dora": True}, "use_dora is True"),
+        ({"alpha_pattern": {"down_proj": 4}}, "alpha_pattern is {'down_proj': 4}"),
+        ({"rank_pattern": {"down_proj": 4}}, "rank_pattern is {'down_proj': 4}"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
+        ({"layers_to_transform": [0]}, "layers_to_transform is [0]"),
+        ({"target_modules": ["q_proj"]}, "the adapter is of another model"),
+        ({"r": 4}, "the adapter has rank 4 and alpha 32, not 2 and 32"),
+        ({"init_lora_weights": "gaussian"}, ""),
+    ],
+)
+def test_adapters_of_ones_own_are_plain_or_refused_and_left_alone(
+    experiment, model_folder, tmp_path, capsys, options, reason
+):
+    targets = ["down_proj", "gate_proj", "up_proj"]
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    config = LoraConfig(**{"r": 2, "lora_alpha": 32, "target_modules": targets, "task_type": "CAUSAL_LM"} | options)
+    get_peft_model(model, config).save_pretrained(tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+    assert prag("fit", experiment, "--model.base_weight=mine") == (2 if reason else 0)
+    error = capsys.readouterr().err
+    assert reason in error
+    assert "elete" not in error
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+
+
+def test_where_an_adapter_of_ones_own_stands_no_warmup_is_trained(config, tmp_path, capsys):
+    assert prag("warmup-data", config) == 0
+    assert prag("fit", config) == 0
+    (tmp_path / ADAPTER / "training_config.json").unlink()
+    assert prag("fit", config) == 2
+    assert "Set model.warmup_root to another folder, or move that directory away" in capsys.readouterr().err
 
 
 def test_testing_what_a_warmup_has_learnt_is_refused(experiment, tmp_path, capsys):

@@ -23,6 +23,15 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 HINT = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
+_INDIFFERENT = frozenset(
+    {
+        *("r", "lora_alpha", "target_modules", "base_model_name_or_path", "revision", "peft_version", "task_type"),
+        *("inference_mode", "auto_mapping", "lora_dropout", "fan_in_fan_out", "eva_config", "megatron_config"),
+    }
+)
+"""Fields of PEFT's configuration that change no update, or are looked at on their own."""
+_PLAIN_INITIALISATIONS = ("gaussian", "eva", "orthogonal")
+"""Of A and B, beside PEFT's own; others change the model's weights too."""
 _LARGEST_CONFIG = 2**20
 
 
@@ -126,8 +135,50 @@ def is_whole(directory: Path, weights_file: str = WEIGHTS_FILE) -> bool:
     return is_complete(directory / weights_file)
 
 
-def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origin: Origin = UNKNOWN) -> LoraWeights:
+def read_given(directory: Path, stack: LoraStack, rank: int, alpha: int) -> LoraWeights:
+    """Read an adapter that somebody else may have made, such as a `base_weight`; see `read_adapter`.
+
+    Raises:
+        InputError: likewise, and naming what makes its update another than `alpha / rank` times B A: rsLoRA, DoRA,
+            patterns of ranks and the like.
+    """
+    try:
+        config = json.loads(_config_bytes(directory / CONFIG_FILE))
+    except (OSError, ValueError, RecursionError):
+        config = {}  # reading it below says so
+    strange = _not_plain(config) if isinstance(config, dict) else ""
+    if strange:
+        raise InputError(
+            f"the adapter is no plain LoRA: {strange}",
+            where=str(directory / CONFIG_FILE),
+            hint="Give one whose update is alpha / rank times B A, or merge it into the model and name that as "
+            "model.model_name",
+        )
+    return read_adapter(directory, stack, rank, alpha, hint="Give a whole adapter of this model and these modules")
+
+
+def _not_plain(config: Mapping[str, object]) -> str:
+    """The first field of PEFT's configuration that changes what an adapter does; empty if none does."""
+    plain: dict[str, object] = LoraConfig().to_dict()  # type: ignore[no-untyped-call]
+    for name, value in config.items():
+        known = name in _INDIFFERENT or (name == "init_lora_weights" and value in _PLAIN_INITIALISATIONS)
+        if value and not known and value != plain.get(name):
+            return f"{name} is {value!r}"
+    return ""
+
+
+def read_adapter(
+    directory: Path, stack: LoraStack, rank: int, alpha: int, origin: Origin = UNKNOWN, hint: str = HINT
+) -> LoraWeights:
     """Read an adapter directory, of ours or of PEFT's: in float32 and on the CPU, however it was stored.
+
+    Args:
+        directory: Its place.
+        stack: The model's places for adapters.
+        rank: That it should have.
+        alpha: That it should have.
+        origin: What it should have come from.
+        hint: What to do about one that cannot be used.
 
     Raises:
         InputError: if a file is missing or broken, or rank, alpha, modules, shapes or origin are not the ones asked
@@ -135,7 +186,7 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
     """
     shapes = stack.shapes(rank)
     parameters = sum(rows * columns for pair in shapes.values() for rows, columns in pair)
-    tensors = read_directory(directory, rank, alpha, parameters, origin=origin)
+    tensors = read_directory(directory, rank, alpha, parameters, origin=origin, hint=hint)
     try:
         weights = {
             name: (_take(tensors, name, "A", shape_a), _take(tensors, name, "B", shape_b))
@@ -145,10 +196,10 @@ def read_adapter(directory: Path, stack: LoraStack, rank: int, alpha: int, origi
             raise ValueError(f"unknown tensor {next(iter(tensors))}")
     except ValueError as error:
         raise InputError(
-            f"{error}: the adapter is of another model", where=str(directory / WEIGHTS_FILE), hint=HINT
+            f"{error}: the adapter is of another model", where=str(directory / WEIGHTS_FILE), hint=hint
         ) from error
     if not all_finite(weights):
-        raise InputError("the adapter holds values that are not finite", where=str(directory), hint=HINT)
+        raise InputError("the adapter holds values that are not finite", where=str(directory), hint=hint)
     return weights
 
 
@@ -169,7 +220,13 @@ def _take(tensors: dict[str, torch.Tensor], module: str, letter: str, shape: tup
 
 
 def read_directory(
-    directory: Path, rank: int, alpha: int, parameters: int, weights_file: str = WEIGHTS_FILE, origin: Origin = UNKNOWN
+    directory: Path,
+    rank: int,
+    alpha: int,
+    parameters: int,
+    weights_file: str = WEIGHTS_FILE,
+    origin: Origin = UNKNOWN,
+    hint: str = HINT,
 ) -> dict[str, torch.Tensor]:
     """The tensors of an adapter directory, on the CPU.
 
@@ -180,6 +237,7 @@ def read_directory(
         parameters: How many it should have: a file that is far too large for them is not read.
         weights_file: The tensors' file.
         origin: What it should have come from. A file that does not say, as PEFT writes them, is taken.
+        hint: What to do about one that cannot be used.
 
     Raises:
         InputError: if a file is missing or broken, or of another origin, rank or alpha than is asked for.
@@ -193,12 +251,12 @@ def read_directory(
             "the adapter is missing", where=str(error.filename or weights_path), hint="Run 'prag fit'"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), hint=HINT) from error
+        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), hint=hint) from error
     if found != (rank, alpha):
         raise InputError(
             f"the adapter has rank {found[0]} and alpha {found[1]}, not {rank} and {alpha}",
             where=str(config_path),
-            hint="Set model.lora_rank and model.lora_alpha to its own, or delete it and run 'prag fit'",
+            hint="Set model.lora_rank and model.lora_alpha to its own",
         )
     return tensors
 

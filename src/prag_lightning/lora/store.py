@@ -24,6 +24,7 @@ from prag_lightning.lora.adapters import (
     random_adapter,
     read_adapter,
     read_directory,
+    read_given,
     replace_link,
     write_adapter,
     write_files,
@@ -48,13 +49,13 @@ def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create
         create: Make it at random, always the same, if it is missing.
 
     Raises:
-        InputError: if it is missing and not to be made, or of another rank, alpha or model.
+        InputError: if it is missing and not to be made, of another rank, alpha or model, or no plain LoRA.
     """
     if not is_adapter(directory):
         if not create:
             raise InputError("base_weight is missing", where=str(directory), hint="Run 'prag fit', which makes it")
         write_adapter(directory, random_adapter(stack, config.r, seed=0), config)
-    return read_adapter(directory, stack, config.r, config.lora_alpha), adapter_hash(directory)
+    return read_given(directory, stack, config.r, config.lora_alpha), adapter_hash(directory)
 
 
 def adapter_hash(directory: Path) -> str:
@@ -66,11 +67,10 @@ def adapter_hash(directory: Path) -> str:
     try:
         return hashlib.sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(
-            f"no base_weight: {error.strerror}",
-            where=str(directory / WEIGHTS_FILE),
-            hint="Train it with 'prag fit --config configs/warmup.yaml', or set model.base_weight to a PEFT directory",
-        ) from error
+        hint = "Train it with 'prag fit --config configs/warmup.yaml', or set model.base_weight to a PEFT directory"
+        if (directory / "adapter_model.bin").exists():
+            hint = "adapter_model.bin is not read: save the adapter again with PEFT's save_pretrained"
+        raise InputError(f"no base_weight: {error.strerror}", where=str(directory / WEIGHTS_FILE), hint=hint) from error
 
 
 class AdapterStore:

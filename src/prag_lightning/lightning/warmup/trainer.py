@@ -192,7 +192,7 @@ def _check_settings(directory: Path, settings: dict[str, Json]) -> None:
     Raises:
         InputError: naming what differs.
     """
-    path, hint = directory / CONFIG_FILE, "Delete that directory, or set model.warmup_root to another"
+    path, hint = directory / CONFIG_FILE, "Set model.warmup_root to another folder, or move that directory away"
     if not path.exists():
         raise InputError("a base_weight stands here that no warm-up wrote", where=str(directory), hint=hint)
     found = read_json(path, hint)
