@@ -68,8 +68,9 @@ def test_every_usual_shape_is_read(name, tmp_path, capsys):
     [
         ("latin1.json", b'[{"question": "Caf\xe9?",\n "answer": "a"}]', "it is not UTF-8: byte 0xe9 in line 1"),
         ("cut.json.gz", gzip.compress(TEXT.encode() * 50, mtime=0)[:60], "cannot read the questions"),
-        ("zip.json", b"PK\x03\x04" + bytes(50), "it is a zip archive: unpack it"),
+        ("zip.json", b"PK\x03\x04" + bytes(50), "zip.json). Unpack it"),
         ("broken.json", b'[{"question": "a", "answer": "b"},\n]', "is not JSON"),
+        ("table.csv", b"question,answer\na,b\n", "JSON, JSON lines, .tsv and .parquet are read"),
         ("broken.jsonl", LINES.encode() + b"\n{no json}\n", "line 3"),
         ("damaged.parquet", parquet(PARQUET_ROWS)[:80], "the parquet file is damaged"),
         ("columns.json", b'{"question": ["a", "b"], "answer": ["c"]}', "no list of questions"),

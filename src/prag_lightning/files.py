@@ -112,7 +112,7 @@ def unzipped(file: io.BufferedReader) -> io.BufferedReader:
     start = file.peek(_LONGEST_START)
     for magic, kind in _FOREIGN.items():
         if start.startswith(magic):
-            raise ValueError(f"it is {kind}: unpack it")
+            raise ValueError(f"it is {kind}")
     return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file))) if start.startswith(_GZIP) else file
 
 
@@ -145,9 +145,13 @@ def read_text(path: Path, what: str, hint: str) -> str:
     """
     try:
         with path.open("rb") as file:
-            return decode(unzipped(file).read())
+            content = unzipped(file).read()
     except READ_ERRORS as error:
         raise InputError(f"cannot read the {what}: {read_reason(error)}", where=looked_for(path), hint=hint) from error
+    except ValueError as error:
+        raise InputError(f"cannot read the {what}: {error}", where=str(path), hint="Unpack it") from error
+    try:
+        return decode(content)
     except ValueError as error:
         raise InputError(f"cannot read the {what}: {error}", where=str(path), hint="Save it as UTF-8") from error
 

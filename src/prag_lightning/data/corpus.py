@@ -95,9 +95,8 @@ class CorpusReader:
             raise _unreadable(error, f"{self.path}, after row {row}" if row else looked_for(self.path)) from error
         if not passages:
             bad = f"; {self.bad_rows[0]}" if self.bad_rows else ""
-            raise InputError(
-                f"the corpus holds no passage{bad}", where=str(self.path), hint="Give id, text and title a row"
-            )
+            hint = "Save it as UTF-8" if "not UTF-8" in bad else "Give id, text and title a row"
+            raise InputError(f"the corpus holds no passage{bad}", where=str(self.path), hint=hint)
 
     def _passages(self) -> Iterator[tuple[int, Passage]]:
         if is_parquet(self.path):
@@ -189,7 +188,9 @@ def _first(row: Mapping[str, Json], names: Sequence[str]) -> Json:
 
 def _unreadable(error: BaseException, where: str) -> InputError:
     missing = isinstance(error, OSError) and error.strerror
-    hint = "Give a file that is there and can be read" if missing else "Give a whole file of UTF-8 text"
+    hint = (
+        "Give a file that is there and can be read" if missing else "Give a whole file, unpacked or gzipped, of UTF-8"
+    )
     return InputError(f"cannot read the corpus: {read_reason(error)}", where=where, hint=hint)
 
 

@@ -65,7 +65,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         InputError: if the file is missing or malformed, or holds no row.
     """
-    hint = "Set data.data_path to the file or its folder"
+    hint = "Set data.data_path to where it is"
     if is_parquet(path):
         rows: Json = list(parquet_rows(path))
     else:
@@ -93,7 +93,8 @@ def _parse(text: str, path: Path) -> Json:
             if not lines or not isinstance(parse_json(lines[0][1]), dict):
                 raise ValueError("no JSON lines")
         except ValueError:
-            raise InputError(f"the file is not JSON: {error}", where=str(path), hint="Correct it there") from error
+            hint = "Correct it there: JSON, JSON lines, .tsv and .parquet are read"
+            raise InputError(f"the file is not JSON: {error}", where=str(path), hint=hint) from error
     return [_parse_line(line, f"{path}, line {number}") for number, line in lines]
 
 
