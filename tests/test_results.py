@@ -87,7 +87,7 @@ def test_results_of_fewer_questions_leave_those_of_more_alone(config, results, s
 def test_fewer_questions_of_other_settings_stand_beside_theirs(config, results):
     for options in ((), ("--data.topk=1",), ("--data.topk=1", "--data.sample=2")):
         assert prag("test", config, *options) == 0
-    assert methods(results) == ["icl", "icl_sample=2_topk=1", "icl_topk=1"]
+    assert methods(results) == ["icl", "icl_topk=1", "icl_topk=1_sample=2"]
     edit(config, lambda records: records.pop())
     assert prag("test", config) == 0
     assert len(read(results / "icl/total/predict.json")) == 2
