@@ -27,7 +27,7 @@ from prag_lightning.lightning.warmup.batches import ShuffledBatches
 from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.warmup.questions import TestSet, WarmupSource, draw, question_hash, question_hashes
-from toy import RECORDS
+from toy import RECORDS, write_experiment
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ROOT / "configs/prompts/default.yaml"
@@ -355,8 +355,10 @@ def test_adapters_of_two_bases_are_not_merged(experiment, tmp_path, capsys, adap
     ],
 )
 def test_adapters_of_ones_own_are_plain_or_refused_and_left_alone(
-    experiment, model_folder, tmp_path, capsys, options, reason
+    model_folder, tmp_path, monkeypatch, capsys, options, reason
 ):
+    monkeypatch.chdir(tmp_path)
+    experiment = write_experiment(tmp_path, model_folder)
     targets = ["down_proj", "gate_proj", "up_proj"]
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     config = LoraConfig(**{"r": 2, "lora_alpha": 32, "target_modules": targets, "task_type": "CAUSAL_LM"} | options)
