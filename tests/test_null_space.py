@@ -77,7 +77,7 @@ def test_moments_are_those_of_the_inputs_of_each_layer_whatever_the_batch(folder
     for name, rows in inputs.items():
         rows = normalize(rows, dim=-1)
         ours = moments.sums[moments.shared_with.get(name, name)]
-        assert torch.allclose(ours, rows.T @ rows, atol=1e-4), name
+        assert torch.allclose(ours, rows.T @ rows / len(rows), atol=1e-4), name
 
 
 def test_what_texts_begin_with_counts_once(llm):

@@ -83,7 +83,7 @@ class NullSpace:
 
 
 class SecondMoments:
-    """Sums `C = x x^T / |x|^2` over the inputs x of each layer that can carry an adapter.
+    """Sums `C = w x x^T / |x|^2` over the inputs x of each layer that can carry an adapter.
 
     Each input has length one, since those of a text's first token are longer than all others together.
 
@@ -98,8 +98,10 @@ class SecondMoments:
         """Layers that read the very input of another, as the two that go up in a feed-forward block do."""
 
     @contextmanager
-    def watching(self, counted: Tensor) -> Iterator[None]:
-        """While the model reads a batch: count its tokens where `counted` `[N, T]` is true."""
+    def watching(self, weights: Tensor) -> Iterator[None]:
+        """While the model reads a batch: add its tokens, each with its weight w of `weights` `[N, T]`."""
+        counted = weights.flatten() > 0
+        lengths = weights.flatten()[counted].sqrt()[:, None]
         last: list[tuple[Tensor, str]] = []
 
         def watch(name: str) -> None:
@@ -109,8 +111,8 @@ class SecondMoments:
                     self.shared_with[name] = last[-1][1]
                     return
                 last[:] = [(x, name)]
-                rows = x.reshape(-1, x.shape[-1])[counted.flatten()].float()
-                rows = nn.functional.normalize(rows, dim=-1)
+                rows = x.reshape(-1, x.shape[-1])[counted].float()
+                rows = nn.functional.normalize(rows, dim=-1) * lengths
                 if name not in self.sums:
                     self.sums[name] = rows.new_zeros(rows.shape[-1], rows.shape[-1])
                 with torch.autocast(rows.device.type, enabled=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,8 @@ _VERSION = 1
 """Of how a projection is made."""
 _BATCH = 16
 _ANSWER_TOKENS = 20
+_Kind = tuple[bool, bool]
+"""Of general text: whether it has a question, and a passage."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,9 @@ def second_moments(
 ) -> SecondMoments:
     """Those of the model's inputs while it reads passages, and prompts with its own answers.
 
-    Rows that begin alike, as prompts do, are counted from where they differ, so that each token in its context counts
-    once; whatever the batch, the sums are the same but for rounding.
+    The kinds of general text (passages, questions, questions about a passage) count alike, however long. Rows that
+    begin alike, as prompts do, are counted from where they differ, so that each token in its context counts once.
+    Whatever the batch, the sums are the same but for rounding.
 
     Args:
         llm: The model, without adapters set.
@@ -110,33 +114,50 @@ def second_moments(
         text: What is read.
         batch: Rows read at once.
     """
-    rows = [document_ids(llm.tokenizer, row.passage) for row in text if not row.question]
-    asked = [row for row in text if row.question]
-    open_prompts = [
-        prompts.question_ids(llm.tokenizer, row.question, [row.passage] if row.passage else []) for row in asked
+    rows: list[tuple[_Kind, list[int]]] = [
+        ((False, True), document_ids(llm.tokenizer, row.passage)) for row in text if not row.question
     ]
-    open_prompts = [ids for ids in open_prompts if len(ids) + _ANSWER_TOKENS <= llm.context]
-    by_length = sorted(open_prompts, key=len)
-    with Progress("answers to general questions", len(by_length), "questions") as progress:
-        for start in range(0, len(by_length), batch):
-            some = by_length[start : start + batch]
-            answers = generate(llm, some, _ANSWER_TOKENS)
-            rows += [[*ids, *text_ids(llm.tokenizer, answer)] for ids, answer in zip(some, answers, strict=True)]
-            progress.advance(len(some))
-    rows = sorted(ids[: llm.context] for ids in rows)
-    begun = [0, *(common_prefix(before, ids) for before, ids in pairwise(rows))]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    rows += _answered(llm, prompts, [row for row in text if row.question], batch)
+    rows = sorted(((kind, ids[: llm.context]) for kind, ids in rows), key=lambda row: row[1])
+    begun = [0, *(common_prefix(before, ids) for (_, before), (_, ids) in pairwise(rows))]
+    tokens: Counter[_Kind] = Counter()
+    for (kind, ids), begin in zip(rows, begun, strict=True):
+        tokens[kind] += len(ids) - begin
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))
     moments, read = SecondMoments(llm.stack), hidden_and_head(llm)
     with Progress("general text", len(rows), "rows") as progress:
         for start in range(0, len(order), batch):
-            some_rows = order[start : start + batch]
-            longest = len(rows[some_rows[-1]])
-            ids = torch.full((len(some_rows), longest), llm.pad_id)
-            counted = torch.zeros(ids.shape, dtype=torch.bool)
-            for place, i in enumerate(some_rows):
-                ids[place, : len(rows[i])] = torch.tensor(rows[i])
-                counted[place, begun[i] : len(rows[i])] = True
-            with moments.watching(counted.to(llm.device)):
+            some = order[start : start + batch]
+            ids = torch.full((len(some), len(rows[some[-1]][1])), llm.pad_id)
+            weights = torch.zeros(ids.shape, dtype=torch.float32)
+            for place, i in enumerate(some):
+                kind, row = rows[i]
+                ids[place, : len(row)] = torch.tensor(row)
+                weights[place, begun[i] : len(row)] = 1 / tokens[kind]
+            with moments.watching(weights.to(llm.device)):
                 read(ids.to(llm.device))
-            progress.advance(len(some_rows))
+            progress.advance(len(some))
     return moments
+
+
+def _answered(
+    llm: LLM, prompts: PromptTemplates, text: Sequence[GeneralText], batch: int
+) -> list[tuple[_Kind, list[int]]]:
+    """Questions with the model's own answers; one that leaves no room in its context is left out."""
+    asked = []
+    for row in text:
+        ids = prompts.question_ids(llm.tokenizer, row.question, [row.passage] if row.passage else [])
+        if len(ids) + _ANSWER_TOKENS <= llm.context:
+            asked.append(((True, bool(row.passage)), ids))
+    asked.sort(key=lambda each: len(each[1]))
+    rows = []
+    with Progress("answers to general questions", len(asked), "questions") as progress:
+        for start in range(0, len(asked), batch):
+            some = asked[start : start + batch]
+            answers = generate(llm, [ids for _, ids in some], _ANSWER_TOKENS)
+            rows += [
+                (kind, [*ids, *text_ids(llm.tokenizer, answer)])
+                for (kind, ids), answer in zip(some, answers, strict=True)
+            ]
+            progress.advance(len(some))
+    return rows
