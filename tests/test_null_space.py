@@ -260,6 +260,13 @@ def test_adapters_of_another_version_are_said_not_to_be_used(config, capsys):
     assert "another version" not in capsys.readouterr().err
 
 
+def test_the_plan_names_the_projection(config, general, capsys):
+    assert prag("plan", config, *OPTIONS) == 0
+    assert "null space" in capsys.readouterr().out
+    assert prag("plan", config) == 0
+    assert "null space" not in capsys.readouterr().out
+
+
 def test_the_text_that_ships_asks_nothing_that_the_benchmark_asks():
     rows = load_general_text("configs/general_text.jsonl")
     known = json.loads((Path(__file__).parent.parent / "benchmarks/general.json").read_text(encoding="utf-8"))

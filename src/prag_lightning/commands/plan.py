@@ -68,8 +68,13 @@ def plan(pipeline: Pipeline, *, measure: bool = True) -> list[StagePlan]:
     if not pipeline.is_loaded:
         size = parameter_bytes(settings.model_name, compute.dtype, trust_remote_code=settings.trust_remote_code)
         check_memory(settings.model_name, size, compute.dtype, compute.device)
+    once = []
     if settings.uses_adapters:
+        started = time.perf_counter()
         pipeline.library(create=True)  # `base_weight` is float32, whatever the context
+        if settings.null_space is not None:
+            took = f"ready after {time.perf_counter() - started:,.0f} s"
+            once = [StagePlan("null space", "projections", 1, 0, 0.0, note=f"{took}, once a model")]
     with compute.autocast():
         surveys = data.surveys(ask_server=True)
         renewed = data.settings.augment.on_mismatch == "renew" and any(found.mismatch for found in surveys.values())
@@ -91,6 +96,7 @@ def plan(pipeline: Pipeline, *, measure: bool = True) -> list[StagePlan]:
         batch_size = data.settings.per_device_eval_batch_size
         stages.append(plan_test(answerer, records, batch_size, answered, measure=measure))
     passages = sum(len(record.passages) for record in records)
+    stages = [*once, *stages]
     print_plan(f"{len(records)} questions, {passages} passages, {len(texts)} of them distinct", stages)
     return stages
 
