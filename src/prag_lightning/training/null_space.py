@@ -118,11 +118,11 @@ def second_moments(
         ((False, True), document_ids(llm.tokenizer, row.passage)) for row in text if not row.question
     ]
     rows += _answered(llm, prompts, [row for row in text if row.question], batch)
-    rows = sorted(((kind, ids[: llm.context]) for kind, ids in rows), key=lambda row: row[1])
-    begun = [0, *(common_prefix(before, ids) for (_, before), (_, ids) in pairwise(rows))]
-    tokens: Counter[_Kind] = Counter()
-    for (kind, ids), begin in zip(rows, begun, strict=True):
-        tokens[kind] += len(ids) - begin
+    rows = sorted(((kind, tokens[: llm.context]) for kind, tokens in rows), key=lambda row: row[1])
+    begun = [0, *(common_prefix(before, tokens) for (_, before), (_, tokens) in pairwise(rows))]
+    counted: Counter[_Kind] = Counter()
+    for (kind, tokens), begin in zip(rows, begun, strict=True):
+        counted[kind] += len(tokens) - begin
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][1]))
     moments, read = SecondMoments(llm.stack), hidden_and_head(llm)
     with Progress("general text", len(rows), "rows") as progress:
@@ -131,9 +131,9 @@ def second_moments(
             ids = torch.full((len(some), len(rows[some[-1]][1])), llm.pad_id)
             weights = torch.zeros(ids.shape, dtype=torch.float32)
             for place, i in enumerate(some):
-                kind, row = rows[i]
-                ids[place, : len(row)] = torch.tensor(row)
-                weights[place, begun[i] : len(row)] = 1 / tokens[kind]
+                kind, tokens = rows[i]
+                ids[place, : len(tokens)] = torch.tensor(tokens)
+                weights[place, begun[i] : len(tokens)] = 1 / counted[kind]
             with moments.watching(weights.to(llm.device)):
                 read(ids.to(llm.device))
             progress.advance(len(some))
