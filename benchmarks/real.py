@@ -55,9 +55,9 @@ class Condition:
 
 CONDITIONS = (
     Condition("vanilla", 0),
-    *(Condition("icl", k, end) for k, end in ((1, "token"), (1, "published"), (3, "token"))),
     *(Condition("prag", k, end) for k, end in ((1, "token"), (1, "published"), (3, "token"))),
     Condition("prag-other"),
+    *(Condition("icl", k, end) for k, end in ((1, "token"), (1, "published"), (3, "token"))),
     *(Condition("combine", k) for k in (1, 3)),
 )
 
