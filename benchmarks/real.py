@@ -25,6 +25,7 @@ from prag_lightning.data.general_text import load_general_text
 from prag_lightning.files import write_json
 from prag_lightning.inference.answerer import Answerer, Row
 from prag_lightning.journal import Journal
+from prag_lightning.lora.names import Merge
 from prag_lightning.metrics import answer_presence, evaluate, extract_answer
 from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.records import AugmentedQuestion, Question
@@ -46,11 +47,13 @@ class Condition:
         method: `vanilla`, `icl`, `prag`, `combine`, or `prag-other` with another question's adapters.
         topk: Passages.
         boundary: Where prompts end; adapters are those of `token`.
+        merge: How the adapters of several passages become one.
     """
 
     method: str
     topk: int = 1
     boundary: str = "token"
+    merge: Merge = "sum"
 
 
 CONDITIONS = (
@@ -59,6 +62,7 @@ CONDITIONS = (
     Condition("prag-other"),
     *(Condition("icl", k, end) for k, end in ((1, "token"), (1, "published"), (3, "token"))),
     *(Condition("combine", k) for k in (1, 3)),
+    *(Condition(method, 3, merge="score") for method in ("prag", "combine")),
 )
 
 
@@ -192,16 +196,19 @@ class Answering:
         general: int | None = None,
     ) -> None:
         self.answerer, self.records, self.journal, self.general = answerer, records, journal, general
+        assert answerer.adapters is not None
+        self.adapters = answerer.adapters
         self.extraction = pipeline.settings.answer_extraction
         self.batch_size = pipeline.data.settings.per_device_eval_batch_size
         found = [record.passages for record in records]
-        self.retrieval_scores = pipeline.scores(records, found) or [[0.0] * len(passages) for passages in found]
+        self.retrieval_scores = pipeline.data.scores(records, found)
 
     def scores(self, condition: Condition) -> Scores:
         """What a condition gives."""
         method, _, other = condition.method.partition("-")
         prompts = replace(self.answerer.prompts, answer_boundary=condition.boundary)  # type: ignore[arg-type]
-        answerer = replace(self.answerer, method=method, prompts=prompts)  # type: ignore[arg-type]
+        adapters = replace(self.adapters, merge=condition.merge)
+        answerer = replace(self.answerer, method=method, prompts=prompts, adapters=adapters)  # type: ignore[arg-type]
         count, k = len(self.records), condition.topk
         shown = [replace(record, passages=record.passages[:k]) for record in self.records]
         taken = [(i + count // 2) % count if other else i for i in range(count)]
@@ -233,8 +240,7 @@ class Answering:
     def change(self, k: int) -> float:
         """The KL divergence, in nats a token, of what the model predicts with the adapters of one question's passages
         from what it predicts without, in the general paragraphs."""
-        llm, adapters = self.answerer.llm, self.answerer.adapters
-        assert adapters is not None
+        llm, adapters = self.answerer.llm, self.adapters
         divergence = tokens = 0.0
         paragraphs = [row for row in load_general_text(str(PARAGRAPHS)) if not row.question]
         for i, row in enumerate(paragraphs):
@@ -254,6 +260,8 @@ class Answering:
     ) -> tuple[list[str], float]:
         """A text a question, with the adapters of the first k passages of the records `taken`, and the mean seconds of
         one."""
+        by_score = answerer.adapters is not None and answerer.adapters.merge == "score"
+        unscored = [[0.0] * len(record.passages) for record in self.records]
         order = sorted(range(len(questions)), key=lambda i: sum(len(p.passage) for p in questions[i].passages))
         rows: dict[int, Row] = {}
         for start in range(0, len(order), self.batch_size):
@@ -262,7 +270,7 @@ class Answering:
                 [questions[i] for i in batch],
                 self.journal,
                 [self.records[taken[i]].passages[:k] for i in batch],
-                [self.retrieval_scores[taken[i]][:k] for i in batch],
+                [(self.retrieval_scores if by_score else unscored)[taken[i]][:k] for i in batch],
             )
             rows.update(zip(batch, given, strict=True))
         each = [rows[i] for i in range(len(questions))]
@@ -322,8 +330,10 @@ def _section(measured: Measured) -> Iterator[str]:
     if measured.encode_seconds:
         yield f"Encoding took {measured.encode_seconds / measured.passages:.1f} s a passage."
     yield ""
-    yield "| method | end | k | EM | F1 | answer present | s a question |" + "".join(f" F1, {kind} |" for kind in shown)
-    yield "|---|---|---:|---:|---:|---:|---:|" + "---:|" * len(shown)
+    yield "| method | end | k | merge | EM | F1 | answer present | s a question |" + "".join(
+        f" F1, {kind} |" for kind in shown
+    )
+    yield "|---|---|---:|---|---:|---:|---:|---:|" + "---:|" * len(shown)
     for scores in measured.scores:
         parts = []
         for kind in shown:
@@ -345,6 +355,7 @@ def _section(measured: Measured) -> Iterator[str]:
 def _row(scores: Scores) -> str:
     condition = scores.condition
     cells = [condition.method, condition.boundary, str(condition.topk or "–")]
+    cells.append(condition.merge if condition.topk > 1 and condition.method != "icl" else "")
     cells += [_percent(values) for values in (scores.em, scores.f1, scores.presence)]
     return "| " + " | ".join([*cells, f"{scores.seconds:.2f}"]) + " |"
 
