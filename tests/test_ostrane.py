@@ -81,8 +81,9 @@ def test_a_look_at_the_benchmark_runs(tmp_path):
         find_model("smollm2-135m-instruct")
     except InputError as error:
         pytest.skip(str(error))
-    page = tmp_path / "REAL.md"
+    page, text = tmp_path / "REAL.md", tmp_path / "general_text.jsonl"
+    text.write_text('{"question": "What is the capital of Italy?"}\n', encoding="utf-8")
     line = [sys.executable, "-m", "benchmarks.real", "--data", "ostrane", "--first", "2", "--page", str(page)]
-    line += ["--out", str(tmp_path / "out"), "--model.num_train_epochs=1"]
+    line += ["--out", str(tmp_path / "out"), "--model.num_train_epochs=1", f"--model.general_text={text}"]
     subprocess.run(line, check=True, cwd=ROOT, timeout=900)
-    assert len(re.findall(r"^\| (?:vanilla|icl|prag|prag-other|combine) \|", page.read_text(), re.MULTILINE)) == 10
+    assert len(re.findall(r"^\| (?:vanilla|icl|prag|prag-other|combine) \|", page.read_text(), re.MULTILINE)) == 12
