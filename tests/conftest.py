@@ -7,6 +7,8 @@ from pathlib import Path
 # Sums over two threads differ in the last bit from those over one, and Lightning gives each of several processes fewer:
 # with one thread everywhere, what must be the same can be compared to the last bit.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A search server that lives for seconds gains nothing from Java's slower compiler.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 import pytest
 

@@ -124,7 +124,7 @@ def kill_server_often(node: Node, line: list[str], kills: int, rng: random.Rando
     """Run `prag index` to its end while its server is killed and started again at random moments; gives how often that
     happened."""
     killed = 0
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
         while killed < kills and program.poll() is None:
             time.sleep(rng.uniform(0.5, 3))
             node.kill()
@@ -140,7 +140,7 @@ def kill_program_often(line: list[str], kills: int, rng: random.Random) -> int:
     """Run `prag index` to its end, after killing it at random moments so many times; gives how often it was killed."""
     killed = 0
     while killed < kills:
-        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as program:
+        with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
             # The next one waits until the claim of the one before lapses, and gets as far as that one again.
             try:
                 program.communicate(timeout=rng.uniform(3, 8) + (CLAIM_SECONDS if killed else 0))
@@ -148,7 +148,7 @@ def kill_program_often(line: list[str], kills: int, rng: random.Random) -> int:
             except subprocess.TimeoutExpired:
                 program.kill()
                 killed += 1
-    done = subprocess.run(line, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return killed
 

@@ -237,6 +237,3 @@ def test_a_build_outlives_its_server(own_node, name, many, capsys):
         found.build()
     assert held(own_node, name) == 3000
     assert "asking again in 1 s" in capsys.readouterr().err
-    own_node.kill()
-    own_node.start()
-    assert ids(found.search(["number17"], 1)[0]) == ["18"]
