@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -13,10 +13,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from prag_lightning.cli.parser import HelpFormatter, OneLineErrors, add_files
 from prag_lightning.lightning.datamodule import PragDataModule
 from prag_lightning.lightning.module import PragModule
-from prag_lightning.lightning.trainer import TRAINER_DEFAULTS, PragTrainer
+from prag_lightning.lightning.stage_trainer import TRAINER_DEFAULTS
+from prag_lightning.lightning.trainer import PragTrainer
 from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
 from prag_lightning.lightning.warmup.module import WarmupModule
-from prag_lightning.lightning.warmup.trainer import WARMUP_TRAINER_DEFAULTS, WarmupTrainer
+from prag_lightning.lightning.warmup.trainer import WarmupTrainer
 
 
 class _Parser(OneLineErrors, LightningArgumentParser):
@@ -40,10 +41,12 @@ class StageCLI(LightningCLI, ABC):
         command: Its name on the command line.
         args: What follows it.
         description: For the help.
-        options: See `LightningCLI`.
     """
 
-    def __init__(self, command: str, args: list[str], description: str = "", **options: Any) -> None:
+    options: ClassVar[dict[str, Any]]
+    """Classes of model, data and trainer; see `LightningCLI`."""
+
+    def __init__(self, command: str, args: list[str], description: str = "") -> None:
         self.command = command
         super().__init__(
             args=args,
@@ -53,7 +56,8 @@ class StageCLI(LightningCLI, ABC):
             save_config_callback=SaveConfigWithLogs,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": f"prag {command}", "description": description},
-            **options,
+            trainer_defaults=TRAINER_DEFAULTS,
+            **self.options,
         )
 
     def run_command(self) -> None:
@@ -100,16 +104,11 @@ class StageCLI(LightningCLI, ABC):
 class PragCLI(StageCLI):
     """The method's stages: augment, fit, test, predict."""
 
-    def __init__(self, command: str, args: list[str], description: str = "") -> None:
-        super().__init__(
-            command,
-            args,
-            description,
-            model_class=PragModule,
-            datamodule_class=PragDataModule,
-            trainer_class=PragTrainer,
-            trainer_defaults=TRAINER_DEFAULTS,
-        )
+    options: ClassVar[dict[str, Any]] = {
+        "model_class": PragModule,
+        "datamodule_class": PragDataModule,
+        "trainer_class": PragTrainer,
+    }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let data know the model by name: it augments where no other does."""
@@ -127,18 +126,13 @@ class PragCLI(StageCLI):
 class WarmupCLI(StageCLI):
     """Warm-ups, whose model and data are given by class_path: warmup-data, fit."""
 
-    def __init__(self, command: str, args: list[str], description: str = "") -> None:
-        super().__init__(
-            command,
-            args,
-            description,
-            model_class=WarmupModule,
-            datamodule_class=WarmupDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_class=WarmupTrainer,
-            trainer_defaults=WARMUP_TRAINER_DEFAULTS,
-        )
+    options: ClassVar[dict[str, Any]] = {
+        "model_class": WarmupModule,
+        "datamodule_class": WarmupDataModule,
+        "subclass_mode_model": True,
+        "subclass_mode_data": True,
+        "trainer_class": WarmupTrainer,
+    }
 
     def logged_run(self) -> tuple[str, str] | None:
         """Only training is logged."""

@@ -19,20 +19,10 @@ from prag_lightning.lightning.stage_trainer import StageTrainer
 from prag_lightning.lightning.summaries import Summaries
 from prag_lightning.llm.devices import device_name
 
-TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_epochs": 1,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-    "use_distributed_sampler": False,
-}
-"""What differs from Lightning's own defaults: an epoch is one pass over the groups, which is all there is to train."""
-
 
 class PragTrainer(StageTrainer):
     """A Trainer that also augments; see `lightning.Trainer` for its arguments."""
 
-    defaults = TRAINER_DEFAULTS
     progress_bar = PragProgressBar
     processes = IndependentProcesses
     own_callbacks = (CostRecord, Summaries)
@@ -45,39 +35,36 @@ class PragTrainer(StageTrainer):
         Raises:
             PragError: naming the passages that could not be augmented, if questions have too few for it.
         """
-        if self.strategy.launcher is None:
-            self._augment(model, datamodule)
-        else:
-            self.strategy.launcher.launch(self._augment, model, datamodule, trainer=self)
-
-    def _augment(self, model: PragModule, datamodule: PragDataModule) -> None:
-        self.strategy.setup_environment()
-        pipeline = pipeline_of(self, model.settings, datamodule.data)
         data, settings = datamodule.data, datamodule.settings
         made: list[JournalledAugmenter] = []
+        short = 0
 
-        def make_augmenter() -> SharedAugmenter:
-            made.append(pipeline.augmenter())
-            return pipeline.shared(made[0])
+        def work() -> None:
+            nonlocal short
+            pipeline = pipeline_of(self, model.settings, data)
 
-        try:
-            short = augment_dataset(
-                data.augmentation(),
-                lambda texts, count: data.retriever.search(texts, count),
-                make_augmenter,
-                write=self.is_global_zero,
-            )
-        finally:
-            device = "server" if settings.chat is not None else device_name(self.strategy.root_device)
-            for augmenter in made:
-                cost = Cost("augment", augmenter.passages, augmenter.seconds, device, self.world_size)
-                record_cost(data.augment_folder, cost)
-        self.strategy.barrier()
+            def make_augmenter() -> SharedAugmenter:
+                made.append(pipeline.augmenter())
+                return pipeline.shared(made[0])
+
+            try:
+                short = augment_dataset(
+                    data.augmentation(),
+                    lambda texts, count: data.retriever.search(texts, count),
+                    make_augmenter,
+                    write=self.is_global_zero,
+                )
+            finally:
+                device = "server" if settings.chat is not None else device_name(self.strategy.root_device)
+                for augmenter in made:
+                    cost = Cost("augment", augmenter.passages, augmenter.seconds, device, self.world_size)
+                    record_cost(data.augment_folder, cost)
+
+        self.in_processes(work)
         for augmenter in made:
             augmenter.failures.report()
-        self.strategy.teardown()
-        if made and made[0].failures.skipped and self.is_global_zero:
-            _tell_skipped(made[0].failures.skipped, short, data.augment_folder)
+            if augmenter.failures.skipped and self.is_global_zero:
+                _tell_skipped(augmenter.failures.skipped, short, data.augment_folder)
 
     def fit(self, model: PragModule, datamodule: PragDataModule) -> None:  # type: ignore[override]
         """Encode the passages into adapters; as often as there are new ones."""

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -27,21 +26,11 @@ from prag_lightning.warmup.questions import HASHES_FILE, Candidates, question_ha
 from prag_lightning.warmup.rows import WarmupRow, write_rows
 
 CONFIG_FILE = "training_config.json"
-WARMUP_TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_epochs": 1,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "log_every_n_steps": 1,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-}
-"""What differs from Lightning's own defaults: one epoch, as published; its state is kept by `ResumePoint`."""
 
 
 class WarmupTrainer(StageTrainer):
     """A Trainer that trains a `base_weight`; see `lightning.Trainer` for its arguments."""
 
-    defaults = WARMUP_TRAINER_DEFAULTS
     progress_bar = WarmupProgressBar
     processes = LinkedProcesses
 
@@ -52,13 +41,9 @@ class WarmupTrainer(StageTrainer):
 
         With a chain of thought the LLM writes it from the gold sentences; each process about its share.
         """
-        if self.strategy.launcher is None:
-            self._warmup_data(model, datamodule)
-        else:
-            self.strategy.launcher.launch(self._warmup_data, model, datamodule, trainer=self)
+        self.in_processes(lambda: self._write_rows(model, datamodule))
 
-    def _warmup_data(self, model: WarmupModule, data: WarmupDataModule) -> None:
-        self.strategy.setup_environment()
+    def _write_rows(self, model: WarmupModule, data: WarmupDataModule) -> None:
         folder, drawn = data.folder(model.model_name), data.candidates()
         writer = self._chain_writer(model, data, folder) if data.with_cot else None
         for candidates in drawn:
@@ -67,8 +52,6 @@ class WarmupTrainer(StageTrainer):
                 path = folder / f"{candidates.source.name}.json"
                 stands = "written to" if write_rows(path, rows) else "as they stand in"
                 print(f"{candidates.source.name}: {len(rows)} rows {note}, {stands} {path}")
-        self.strategy.barrier()
-        self.strategy.teardown()
 
     def _chain_writer(self, model: WarmupModule, data: WarmupDataModule, folder: Path) -> ChainWriter:
         name = data.augment_model or model.model_name
