@@ -1,0 +1,180 @@
+"""Days of people: documents of one's own that change, and two models side by side."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from prag_lightning.cli.entry import main
+from prag_lightning.costs import read_costs
+
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / "checkpoints/prag-tiny"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """A person's working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def prag(*words: str) -> None:
+    assert main([*words]) == 0
+
+
+def write_json(name: str, value: object) -> None:
+    Path(name).write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_config(name: str, **settings: object) -> None:
+    Path(name).write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def one(pattern: str) -> Path:
+    (path,) = Path().glob(pattern)
+    return path
+
+
+def read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# Documents of one's own, changed and asked again
+
+COUNTRY, LEADER = "Which country does Helstead belong to?", "Who leads New Dorden?"
+TOWN, SET = "What town is home to Bromville Studio?", "Which town served as the set of The Ivory Castle?"
+DOCUMENTS = {
+    "helstead.md": "# Helstead\n\nNadia Trancott heads the council of Helstead. It belongs to Nordelia.",
+    "dorden.txt": "New Dorden is led by mayor Yuri Selbeck. In the north of Lumeria lies New Dorden.",
+    "studio.txt": "Bromville Studio was started by Lidia Gorlind. It was founded in 1857. It is based in Great Holby.",
+}
+ASKED = {COUNTRY: "Nordelia", LEADER: "Yuri Selbek", TOWN: "Great Holby"}
+
+
+def write_documents(documents: dict[str, str]) -> None:
+    folder = Path("documents")
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    for name, text in documents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    prag("corpus", "--documents=documents", "--out=corpus.tsv")
+
+
+def write_questions(questions: dict[str, str]) -> None:
+    write_json("questions.json", [{"question": question, "answer": answer} for question, answer in questions.items()])
+
+
+def answers() -> dict[str, tuple[str, float]]:
+    """By question, the answer and its exact match."""
+    rows = read(one("results/**/prag/questions/predict.json"))
+    return {row["question"]: (row["eval_predict"], row["em"]) for row in rows}
+
+
+def passages_paid_for(root: str) -> list[int]:
+    """Of each run, how many passages it worked on."""
+    return [cost.passages for cost in read_costs(one(f"{root}/**/costs.jsonl").parent)]
+
+
+def test_own_documents_are_changed_and_asked_again(capsys):
+    model = {"offline_root": "adapters", "output_root": "results"}
+    data = {"dataset": "own", "data_path": "questions.json", "data_type": None, "corpus": "corpus.tsv", "sample": -1}
+    write_config("own.yaml", base=str(ROOT / "configs/demo.yaml"), model=model, data={**data, "augment_root": "aug"})
+    write_documents(DOCUMENTS)
+    write_questions(ASKED)
+    config = ("--config=own.yaml", "--trainer.logger=false")
+    for stage in ("augment", "fit", "test"):
+        prag(stage, *config)
+    before = answers()
+    assert before[COUNTRY] == ("nordelia", 1.0)
+    assert before[LEADER] == ("yuri selbeck", 0.0)
+    assert passages_paid_for("aug") == passages_paid_for("adapters") == [3]
+
+    # a fact and a gold answer are corrected, a document goes and another comes, with a question of its own
+    changed = {**DOCUMENTS, "helstead.md": DOCUMENTS["helstead.md"].replace("Nordelia", "Lumeria")}
+    del changed["studio.txt"]
+    changed["castle.txt"] = "Cinemas first showed The Ivory Castle in 1973. It was filmed in the streets of Zalminster."
+    write_documents(changed)
+    write_questions({COUNTRY: "Lumeria", LEADER: "Yuri Selbeck", SET: "Zalminster"})
+    capsys.readouterr()
+    prag("plan", "--config=own.yaml", "--measure=false")
+    planned = words(capsys.readouterr().out)
+    for part in (
+        "2 gold answers were corrected",
+        "1 question was edited",
+        "the corpus has changed",
+        "augment 1 2 passages",
+    ):
+        assert part in planned
+    prag("test", *config)
+    assert "the corpus has changed" in words(capsys.readouterr().err)
+    assert answers()[LEADER] == ("yuri selbeck", 1.0)
+    for stage in ("augment", "fit", "test"):
+        prag(stage, *config)
+    assert "mended: 2 gold answers were corrected" in words(capsys.readouterr().out)
+    assert passages_paid_for("aug") == passages_paid_for("adapters") == [3, 2]
+    after = answers()
+    assert after.keys() == {COUNTRY, LEADER, SET}
+    assert (after[COUNTRY], after[LEADER]) == (("lumeria", 1.0), ("yuri selbeck", 1.0))
+    prag("plan", "--config=own.yaml", "--measure=false")
+    assert "the corpus has changed" not in capsys.readouterr().out
+    prag("check", "--config=own.yaml")
+
+
+# Two models compared
+
+
+def test_two_models_whose_folders_have_one_name_are_compared(capsys):
+    model = AutoModelForCausalLM.from_pretrained(TINY)
+    AutoTokenizer.from_pretrained(TINY).save_pretrained("first/final")
+    AutoTokenizer.from_pretrained(TINY).save_pretrained("second/final")
+    model.save_pretrained("first/final")
+    with torch.no_grad():
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            parameter.mul_(1 + 0.1 * torch.randn_like(parameter))
+    model.save_pretrained("second/final")
+    data = {"augment_model": str(TINY), "augment_root": "aug", "sample": 4}
+    write_config("both.yaml", base=str(ROOT / "configs/demo.yaml"), model={"output_root": "results"}, data=data)
+    config = ("--config=both.yaml", "--trainer.logger=false", "--model.offline_root=adapters")
+    prag("augment", *config)
+    for run in ("first", "second"):
+        named = (*config, f"--model.model_name={run}/final")
+        prag("fit", *named)
+        for method in ("prag", "icl"):
+            prag("test", *named, f"--model.inference_method={method}")
+    folders = {read(path)["model"]["model_name"]: path for path in Path("results").rglob("prag/single/config.json")}
+    first, second = (Path(*folders[f"{run}/final"].parts[:2]) for run in ("first", "second"))
+    assert first != second
+    assert first.name.startswith("final-")
+    capsys.readouterr()
+
+    prag("report", str(first), f"--compare={second}", "--out=report")
+    assert f"A is {first}" in words(capsys.readouterr().out)
+    with Path("report/comparison.csv").open(encoding="utf-8", newline="") as file:
+        compared = list(csv.DictReader(file))
+    for side, folder in (("a", first), ("b", second)):
+        for method in ("prag", "icl"):
+            (path,) = folder.rglob(f"{method}/single/predict.json")
+            texts = [row[f"text_{side}"] for row in compared if row["method_a"] == method]
+            assert texts == [row["text"] for row in read(path)]
+    assert any(row["text_a"] != row["text_b"] for row in compared)
+
+    prag("report", "results", "--out=report")
+    with Path("report/report.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["model"], row["method"]) for row in rows) == sorted(
+        (folder.name, method) for folder in (first, second) for method in ("icl", "prag")
+    )
+    assert len(read(Path("report/report.json"))) > 0
+    latex = Path("report/report.tex").read_text(encoding="utf-8")
+    assert "\\toprule" in latex
