@@ -1,12 +1,19 @@
-"""Days of people: documents of one's own that change, and two models side by side."""
+"""Days of people: documents of one's own that change, two models side by side, and the paper's configuration in
+bfloat16 on two processes."""
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prag_lightning.cli.entry import main
@@ -178,3 +185,53 @@ def test_two_models_whose_folders_have_one_name_are_compared(capsys):
     assert len(read(Path("report/report.json"))) > 0
     latex = Path("report/report.tex").read_text(encoding="utf-8")
     assert "\\toprule" in latex
+
+
+# The paper's configuration in bfloat16 on two processes
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "prag_lightning.cli.entry", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def test_the_papers_configuration_in_bfloat16_on_two_processes():
+    questions = read(ROOT / "data/demo/questions/single.json")[:6]
+    lines = [f"{i}\t{row['question']}\t{row['answer']}\t[]" for i, row in enumerate(questions)]
+    Path("popQA.tsv").write_text("\n".join(["id\tquestion\tobj\to_aliases", *lines]) + "\n", encoding="utf-8")
+    config = (f"--config={ROOT / 'configs/paper/llama3.2-1b-instruct_popqa.yaml'}", f"--model.model_name={TINY}")
+    config += ("--data.data_path=popQA.tsv", f"--data.retriever.corpus={ROOT / 'data/demo/corpus.tsv'}")
+    config += ("--data.retriever.index=index", "--data.augment_root=aug", "--data.topk=2", "--model.group_tokens=100")
+    config += ("--model.offline_root=adapters", "--model.output_root=results")
+    two = (
+        "--trainer.devices=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.precision=bf16-true",
+        "--trainer.logger=false",
+    )
+    prag("index", *config)
+    prag("augment", *config, "--trainer.precision=bf16-true")
+
+    killed = start("fit", *config, *two)
+    while not list(Path("adapters").glob("**/adapters/*/*/adapter_model.safetensors")):
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.02)
+    (other,) = [p for p in psutil.Process(killed.pid).children() if "fit" in p.cmdline()]
+    other.kill()
+    killed.communicate(timeout=120)
+    assert killed.returncode != 0
+    made = {p: p.stat().st_mtime_ns for p in Path("adapters").glob("**/adapters/*/*/adapter_model.safetensors")}
+
+    for stage in ("fit", "test"):
+        done = start(stage, *config, *two)
+        out = done.communicate(timeout=300)[0]
+        assert done.returncode == 0, out
+    adapters = list(Path("adapters").glob("**/adapters/*/*/adapter_model.safetensors"))
+    assert len(adapters) > len(made)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in made.items())
+    assert {tensor.dtype for path in adapters for tensor in load_file(path).values()} == {torch.float32}
+    rows = read(one("results/**/prag/total/predict.json"))
+    assert [row["question"] for row in rows] == [row["question"] for row in questions]
+    made_by = read(one("results/**/prag/total/config.json"))["made_by"]
+    assert (made_by["precision"], made_by["processes"]) == ("bf16-true", 2)
