@@ -1,6 +1,7 @@
 """Adapters that read only where general text has little energy, and adapters that share their A."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,17 @@ def test_another_text_or_share_is_another_projection(config, general, capsys):
     assert prag("fit", config, *OPTIONS, "--model.null_space", "0.1") == 0
     assert weights(projected_folder("null_space=0.1")).keys().isdisjoint(before)
     assert len(list(Path("offline/random").glob("null_space=*.safetensors"))) == 3
+
+
+def test_a_model_may_bring_its_own_general_text(config, general, model_folder, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(model_folder, own)
+    shutil.copy(general, own / "general_text.jsonl")
+    assert prag("fit", config, "--model.null_space=0.3", "--model.general_text=general.jsonl") == 0
+    assert prag("fit", config, "--model.null_space=0.3", f"--model.model_name={own}") == 0
+    (given,), (found,) = (list(Path("offline").glob(f"{name}/null_space=*.safetensors")) for name in ("random", "own"))
+    assert given.read_bytes() == found.read_bytes()
+    assert given.name == found.name
 
 
 def test_what_is_wrong_is_said(config, general, capsys):

@@ -291,7 +291,7 @@ def test_the_recommended_configuration_answers_on_the_embedded_model(tmp_path, m
     settings += [f"--model.offline_root={tmp_path / 'adapters'}", f"--model.output_root={tmp_path / 'results'}"]
     for stage in ("augment", "fit", "test"):
         assert main([stage, *settings]) == 0
-    (path,) = tmp_path.glob("results/prag-tiny/**/*_objective=closed_book+rewrite+locality=1/**/predict.json")
+    (path,) = tmp_path.glob("results/prag-tiny/**/*_objective=closed_book+rewrite_null_space=0.1/**/predict.json")
     assert path.parts[-3] == "prag-score"
     (answered,) = json.loads(path.read_text(encoding="utf-8"))
     assert answered["em"] == 1

@@ -10,8 +10,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.files import read_text
 from prag_lightning.resources import locate, looked_for
 
-GENERAL_TEXT = "configs/general_text.jsonl"
-"""The file that ships."""
+_SHIPPED = "configs/general_text.jsonl"
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,12 @@ class GeneralText:
     passage: str = ""
 
 
+def general_text_of(model: str) -> str:
+    """The file of a model: its folder's own, or the one that ships."""
+    own = Path(model, "general_text.jsonl")
+    return str(own) if own.is_file() else _SHIPPED
+
+
 def load_general_text(path: str) -> list[GeneralText]:
     """Read a file of JSON lines with `question`, `passage` or both.
 
@@ -29,7 +34,7 @@ def load_general_text(path: str) -> list[GeneralText]:
         InputError: naming the file and the line that is neither.
     """
     what = "general text"
-    text = read_text(locate(Path(path)), what, "Set model.general_text to a file like configs/general_text.jsonl")
+    text = read_text(locate(Path(path)), what, f"Set model.general_text to a file like {_SHIPPED}")
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

@@ -11,7 +11,7 @@ from pathlib import Path
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
 from prag_lightning.augment.questions import KnownFirst
 from prag_lightning.data.benchmarks import SOURCES
-from prag_lightning.data.general_text import GeneralText, load_general_text
+from prag_lightning.data.general_text import GeneralText, general_text_of, load_general_text
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
@@ -22,7 +22,7 @@ from prag_lightning.journal import Journal
 from prag_lightning.llm.compute import Compute
 from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM, load_llm
-from prag_lightning.llm.names import SETTING, short_name
+from prag_lightning.llm.names import SETTING, find_model, short_name
 from prag_lightning.lora.null_space import NullSpace
 from prag_lightning.lora.store import adapter_hash
 from prag_lightning.metrics import Extraction, is_out_of_reach
@@ -146,7 +146,8 @@ class Pipeline:
 
     @cached_property
     def _general_text(self) -> list[GeneralText]:
-        return load_general_text(self.settings.general_text)
+        settings = self.settings
+        return load_general_text(settings.general_text or general_text_of(find_model(settings.model_name).location))
 
     def _null_space(self, *, create: bool) -> NullSpace | None:
         settings = self.settings

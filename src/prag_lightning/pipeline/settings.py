@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.data.boundary import AnswerBoundary
 from prag_lightning.data.chat_text import TEMPLATE_DATE
-from prag_lightning.data.general_text import GENERAL_TEXT
 from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.methods import INFERENCE_METHODS, InferenceMethod, uses_adapters
@@ -41,7 +40,8 @@ class ModelSettings:
             their B.
         null_space: Adapters read no more than this share of the energy of general text, such as 0.3: they then leave
             alone what they are not about, and bear being merged. Unset means all.
-        general_text: What general text is, as JSON lines with question, passage or both.
+        general_text: What general text is, as JSON lines with question, passage or both; unset means the model's own,
+            general_text.jsonl in its folder, or the one that ships.
         objective: published (the method's), answer (loss on the answer alone), closed_book (questions without the
             passage), distill (likewise, but matching what the model predicts with the passage in its prompt).
         include_text: Train also on the text of the passage or its rewrite (none, passage, rewrite), for facts that no
@@ -82,7 +82,7 @@ class ModelSettings:
     block_size: int = 3000
     lora_a: LoraA = "trained"
     null_space: float | None = None
-    general_text: str = GENERAL_TEXT
+    general_text: str | None = None
     objective: Objective = "published"
     include_text: IncludeText = "none"
     locality: int = 0
