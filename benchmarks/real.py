@@ -22,7 +22,7 @@ import torch
 from prag_lightning.cli.settings import load_pipeline
 from prag_lightning.data.chat_text import document_ids
 from prag_lightning.data.general_text import load_general_text
-from prag_lightning.files import write_json
+from prag_lightning.files import read_json, write_json
 from prag_lightning.inference.answerer import Answerer, Row
 from prag_lightning.journal import Journal
 from prag_lightning.lora.names import Merge
@@ -126,7 +126,7 @@ class Measured:
     """By k, how often all of a question's own passages are among the first k."""
     passages: int
     encode_seconds: float
-    """Of this run, for all passages; 0 where it found them all."""
+    """For all passages, of this run and those that it goes on from."""
     scores: list[Scores]
     known: int
     """General questions that the model answers without adapters."""
@@ -168,12 +168,21 @@ def measure(corpus: Corpus, out: Path, overrides: Sequence[str], conditions: Seq
         corpus.kinds,
         {k: _mean([float(set(g) <= set(f[:k])) for g, f in zip(corpus.gold, found, strict=True)]) for k in (1, MOST)},
         len({text for texts in found for text in texts}),
-        asker.on_demand.seconds.get("encode", 0.0) if asker.on_demand.encoded else 0.0,
+        spent(out, f"encode {corpus.name}", asker.on_demand.seconds.get("encode", 0.0)),
         scores,
         known,
         kept,
         {k: answering.change(k) for k in (1, MOST)},
     )
+
+
+def spent(out: Path, what: str, seconds: float) -> float:
+    """The seconds that something has taken in this run and in those that it goes on from."""
+    path = out / "seconds.json"
+    known = read_json(path, "Delete it") if path.exists() else {}
+    known[what] = known.get(what, 0.0) + seconds
+    write_json(path, known)
+    return float(known[what])
 
 
 class Answering:
@@ -291,7 +300,7 @@ def page(measured: Sequence[Measured], seconds: float, settings: str) -> str:
         "",
         "Written by `make real` (`python -m benchmarks.real`). " + INTRODUCTION,
         "",
-        f"This run took {seconds / 60:.0f} minutes on {os.cpu_count()} cores. Settings: {settings}.",
+        f"It took {seconds / 60:.0f} minutes on {os.cpu_count()} cores. Settings: {settings}.",
     ]
     for each in measured:
         lines += ["", f"## {TITLES.get(each.name, each.name)}", "", *_section(each)]
@@ -387,7 +396,7 @@ def main() -> None:
     found = corpora(options.split, options.data, options.first)
     started = time.perf_counter()
     measured = [measure(corpus, options.out, overrides, CONDITIONS) for corpus in found]
-    seconds = time.perf_counter() - started
+    seconds = spent(options.out, "all", time.perf_counter() - started)
     write_json(options.page.with_suffix(".json"), {"seconds": seconds, "measured": [asdict(m) for m in measured]})
     text = page(measured, seconds, settings_line(load_pipeline(str(CONFIG), *overrides)))
     options.page.write_text(text, encoding="utf-8")
