@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.timing import machine
 from prag_lightning.cli.settings import load_pipeline
 from prag_lightning.data.chat_text import document_ids
 from prag_lightning.data.general_text import load_general_text
@@ -300,7 +301,7 @@ def page(measured: Sequence[Measured], seconds: float, settings: str) -> str:
         "",
         "Written by `make real` (`python -m benchmarks.real`). " + INTRODUCTION,
         "",
-        f"It took {seconds / 60:.0f} minutes on {os.cpu_count()} cores. Settings: {settings}.",
+        f"It took {seconds / 60:.0f} minutes on {machine()}. Settings: {settings}.",
     ]
     for each in measured:
         lines += ["", f"## {TITLES.get(each.name, each.name)}", "", *_section(each)]
