@@ -177,7 +177,7 @@ def test_help_of_a_command_has_the_usual_settings_and_says_how_to_see_all(capsys
     [
         (["f"], ["fit"]),
         (["data", ""], ["check"]),
-        (["fit", "--model.lora"], ["--model.lora_alpha", "--model.lora_rank"]),
+        (["fit", "--model.lora"], ["--model.lora_a", "--model.lora_alpha", "--model.lora_rank"]),
         (["test", "--model.merge", "s"], ["score", "sum"]),
         (["ask", "--js"], ["--json"]),
     ],

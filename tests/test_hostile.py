@@ -81,6 +81,9 @@ def test_the_package_raises_errors_of_one_family():
     family = {"InputError", "PragError", "Terminated", "kind"}
     # SystemExit hands a failed process's exit code on to those that lost it.
     family |= {"SystemExit"}
+    # A search server's refusal stays among the modules that speak with servers, which wait or turn it into one of the
+    # family.
+    family |= {"Refusal", "Refusal.of"}
     # ValueError stays within the module that raises it, which turns it into one of the family, or is a caller's
     # mistake in Python; AssertionError is this program's own; AttributeError is what modules with lazy names raise.
     for path in SOURCES:
