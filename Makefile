@@ -44,7 +44,7 @@ bench: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.speed
 	test -z "$$PRAG_REAL_DATA" || $(VENV)/bin/python -m benchmarks.retrieval
 
-# Kills the stages 200 times and runs one for long; writes benchmarks/SOAK.md.
+# Kills the stages 500 times and runs one for long; writes benchmarks/SOAK.md. Goes on where it was interrupted.
 soak: $(VENV)/.installed
 	$(VENV)/bin/python -m benchmarks.soak
 

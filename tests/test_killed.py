@@ -17,7 +17,7 @@ def test_killed_stages_end_in_the_same_files(tmp_path):
     killed, rng = 0, random.Random(0)
     for stage in STAGES:
         seconds = run(command(stage, tmp_path / "whole", QUESTIONS))
-        killed += kill_often(stage, tmp_path / "killed", QUESTIONS, KILLS_A_STAGE, seconds, rng)
+        killed += kill_often(command(stage, tmp_path / "killed", QUESTIONS), KILLS_A_STAGE, seconds, rng)
         assert differences(tmp_path / "whole", tmp_path / "killed") == []
     assert killed >= KILLS
 
