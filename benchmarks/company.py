@@ -5,7 +5,7 @@
 prag-tiny's world: each entity has a passage, an adapter and three questions in other words. An adapter is asked alone,
 summed with those of an entity whose name can be confused and of others, and beside the passages; at several shares of
 the energy of general text, with A trained and with one A for all. Then sums of more and more passages. Writes
-`COMPANY.md` and `company.json`.
+`COMPANY.md` and `COMPANY.json`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 80 common facts, each with a passage that says otherwise. Those that the model knows are asked again with the passage in
 its prompt, its adapter, or both, split by how sure the model was of what it knew. Writes `CONFLICTS.md` and
-`conflicts.json` beside this file.
+`CONFLICTS.json` beside this file.
 """
 
 from __future__ import annotations
