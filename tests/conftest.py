@@ -66,6 +66,14 @@ def model_folder(tmp_path_factory) -> Path:
     return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
 
 
+@pytest.fixture(scope="module")
+def llm(model_folder):
+    """That Llama, loaded."""
+    from prag_lightning.llm.loading import load_llm
+
+    return load_llm(str(model_folder))
+
+
 @pytest.fixture
 def config(tmp_path, model_folder, monkeypatch) -> Path:
     """A configuration with augmented data and a corpus beside it; the working directory is its folder."""

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks import baselines
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.llm.generation import generate
-from prag_lightning.llm.loading import LLM, load_llm
+from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import lora_config, random_adapter, read_adapter, write_adapter
 from prag_lightning.lora.int4 import compress, expand
 from prag_lightning.lora.merge import TIES_DENSITY, merge, merge_all, stack
@@ -23,7 +23,6 @@ from prag_lightning.training.examples import Example, ExampleBuilder
 from prag_lightning.training.groups import group_passages
 from prag_lightning.training.recipe import TrainingRecipe
 from prag_lightning.training.self_distillation import with_self_distillation
-from tiny_llm import save_random_llm
 
 RANK, ALPHA = 2, 32
 PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")
@@ -31,20 +30,10 @@ WORDS = ["river", "stone", "harbour", "glass", "seven", "lantern", "winter", "co
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_llm(tmp_path_factory.mktemp("llm"))
-
-
-@pytest.fixture(scope="module")
-def llm(folder: Path) -> LLM:
-    return load_llm(str(folder))
-
-
-@pytest.fixture(scope="module")
-def base_weight(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_weight(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("base") / "base_weight"
     baselines.make_base_weight(
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), directory, RANK, ALPHA
+        AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32), directory, RANK, ALPHA
     )
     return directory
 
@@ -83,7 +72,7 @@ def as_plain(examples: tuple[Example, ...]) -> list[tuple[tuple[int, ...], int]]
     ],
 )
 def test_adapters_equal_plain_peft(
-    llm, folder, base_weight, objective, include_text, locality, samples, with_cot, batch_size, epochs
+    llm, model_folder, base_weight, objective, include_text, locality, samples, with_cot, batch_size, epochs
 ):
     builder = ExampleBuilder(
         PROMPTS,
@@ -100,7 +89,7 @@ def test_adapters_equal_plain_peft(
     recipe = TrainingRecipe(RANK, ALPHA, 3e-4, epochs, batch_size)
     start = read_adapter(base_weight, llm.stack, RANK, ALPHA)
     encoder = Encoder(llm, start, recipe)
-    plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain_model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     plain = [
         baselines.train(
             plain_model,
@@ -125,11 +114,11 @@ def test_adapters_equal_plain_peft(
                     assert error < 1e-3, (group_size, got.key, name, letter, error)
 
 
-def test_encoding_leaves_the_model_as_it_was(llm, folder):
+def test_encoding_leaves_the_model_as_it_was(llm, model_folder):
     ids = torch.tensor([[5, 6, 7, 8]])
-    plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain_model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     assert torch.equal(llm.model(ids).logits, plain_model(ids).logits)
-    other = load_llm(str(folder))
+    other = load_llm(str(model_folder))
     names = [name for name, _ in plain_model.named_modules()]
     other.stack.detach()
     assert [name for name, _ in other.model.named_modules()] == names
@@ -162,7 +151,7 @@ def adapters(llm, base_weight, tmp_path_factory) -> list[Path]:
     return [root / str(i) for i in range(len(PASSAGES))]
 
 
-def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters):
+def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, model_folder, adapters):
     rng = random.Random(1)
     rows = [rng.sample(range(8), k=rng.randint(1, 3)) for _ in range(8)]
     prompts = [PROMPTS.question_ids(llm.tokenizer, f"Where is {WORDS[i]}?", [WORDS[i]] * (i % 3)) for i in range(8)]
@@ -176,7 +165,7 @@ def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters
     ]
     assert together == alone
     assert together != generate(llm, prompts, 12)
-    plain_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain_model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     for text, prompt, row in zip(together, prompts, rows, strict=True):
         ids = baselines.answer(plain_model, prompt, [adapters[i] for i in row], 12)
         assert llm.tokenizer.decode(ids, skip_special_tokens=True) == text
@@ -186,10 +175,10 @@ def test_answers_equal_peft_and_do_not_depend_on_the_batch(llm, folder, adapters
     ("method", "combination", "weight"), [("sum", "cat", 1.0), ("mean", "cat", 1 / 3), ("ties", "ties", 1.0)]
 )
 def test_merges_equal_pefts_and_are_written_as_one_adapter(
-    llm, folder, adapters, tmp_path, method, combination, weight
+    llm, model_folder, adapters, tmp_path, method, combination, weight
 ):
     names = ["0", "1", "2"]
-    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     peft_model = PeftModel.from_pretrained(plain, str(adapters[0]), adapter_name="0")
     for name in names[1:]:
         peft_model.load_adapter(str(adapters[int(name)]), adapter_name=name)

@@ -24,7 +24,6 @@ from prag_lightning.training.encoder import Encoder, PassageExamples
 from prag_lightning.training.examples import ExampleBuilder
 from prag_lightning.training.null_space import NullSpaceFile, second_moments
 from prag_lightning.training.recipe import TrainingRecipe
-from tiny_llm import save_random_llm
 from toy import EXPERIMENT, RECORDS, prag
 
 PROMPTS = PromptTemplates.load(Path(__file__).parent.parent / "configs/prompts/default.yaml")
@@ -41,23 +40,13 @@ SHARE = 0.2
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
-
-
-@pytest.fixture(scope="module")
-def llm(folder) -> LLM:
-    return load_llm(str(folder))
-
-
-@pytest.fixture(scope="module")
 def null_space(llm, tmp_path_factory) -> NullSpace:
     return NullSpaceFile(tmp_path_factory.mktemp("null"), SHARE, TEXT, PROMPTS).open(llm, create=True)
 
 
-def inputs_of(folder: Path, texts: list[str], llm: LLM) -> dict[str, torch.Tensor]:
+def inputs_of(model_folder: Path, texts: list[str], llm: LLM) -> dict[str, torch.Tensor]:
     """By layer, what goes into it while a model without our engine reads texts one by one."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
     seen: dict[str, list[torch.Tensor]] = {}
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in llm.stack.targets:
@@ -70,9 +59,9 @@ def inputs_of(folder: Path, texts: list[str], llm: LLM) -> dict[str, torch.Tenso
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_moments_are_those_of_the_inputs_of_each_layer_whatever_the_batch(folder, llm, batch):
+def test_moments_are_those_of_the_inputs_of_each_layer_whatever_the_batch(model_folder, llm, batch):
     texts = ["fox by the sea", "Old town", "The moon is a stone. It is old."]  # that begin unlike
-    inputs = inputs_of(folder, texts, llm)
+    inputs = inputs_of(model_folder, texts, llm)
     moments = second_moments(llm, PROMPTS, [GeneralText(passage=text) for text in texts], batch)
     assert moments.sums.keys() | moments.shared_with.keys() == inputs.keys() == llm.stack.layers.keys()
     for name, rows in inputs.items():
@@ -103,7 +92,7 @@ def test_a_projected_adapter_reads_the_share_that_was_asked_for(llm, null_space)
 
 @pytest.mark.parametrize("lora_a", ["trained", "shared"])
 @pytest.mark.parametrize("projected", [True, False])
-def test_adapters_equal_plain_peft(llm, folder, null_space, tmp_path, lora_a, projected):
+def test_adapters_equal_plain_peft(llm, model_folder, null_space, tmp_path, lora_a, projected):
     recipe = TrainingRecipe(4, 8, 1e-2, 2, lora_a=lora_a)
     start = random_adapter(llm.stack, 4, seed=0)
     start = null_space.projected(start) if projected else start
@@ -111,7 +100,7 @@ def test_adapters_equal_plain_peft(llm, folder, null_space, tmp_path, lora_a, pr
     passages = [PassageExamples(str(i), tuple(builder.build(p))) for i, p in enumerate(PASSAGES)]
     encoded = Encoder(llm, start, recipe, null_space if projected else None).encode(passages)
     write_adapter(tmp_path / "start", start, lora_config(llm.name, 4, 8, llm.stack.targets))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     for got, passage in zip(encoded, passages, strict=True):
         peft_model = PeftModel.from_pretrained(model, str(tmp_path / "start"), is_trainable=True)
         named = {

@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from prag_lightning.cli.entry import main
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.llm.generation import generate
-from prag_lightning.llm.loading import LLM, load_llm
 from prag_lightning.llm.sampling import RowSampler
 from prag_lightning.lora.merge import TIES_DENSITY
 from prag_lightning.lora.names import MERGES
@@ -25,7 +24,6 @@ from prag_lightning.retrieval import RankBM25Retriever
 from prag_lightning.training.examples import ExampleBuilder
 from prag_lightning.training.locality import Renamer
 from prag_lightning.training.self_distillation import TEMPERATURE, TOP_K, seed, with_self_distillation
-from tiny_llm import save_random_llm
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = PromptTemplates.load(ROOT / "configs/prompts/default.yaml")
@@ -41,22 +39,12 @@ BASE = "random/rank=2_alpha=32/toy"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return save_random_llm(tmp_path_factory.mktemp("llm") / "random")
-
-
-@pytest.fixture(scope="module")
-def llm(folder) -> LLM:
-    return load_llm(str(folder))
-
-
-@pytest.fixture(scope="module")
 def renamer() -> Renamer:
     return Renamer(AutoTokenizer.from_pretrained(ROOT / "checkpoints/prag-tiny"))
 
 
 @pytest.fixture
-def config(tmp_path, folder, monkeypatch) -> Path:
+def config(tmp_path, model_folder, monkeypatch) -> Path:
     """One question over three of the passages, one over two, and a corpus."""
     monkeypatch.chdir(tmp_path)
     records = []
@@ -74,7 +62,7 @@ def config(tmp_path, folder, monkeypatch) -> Path:
     (tmp_path / "aug/toy/writer/total.json").write_text(json.dumps(records), encoding="utf-8")
     rows = [f"{i}\t{text}\ttitle" for i, text in enumerate(TEXTS, 1)]
     (tmp_path / "corpus.tsv").write_text("\n".join(["id\ttext\ttitle", *rows]) + "\n", encoding="utf-8")
-    model = {"model_name": str(folder), "learning_rate": 0.01, "max_new_tokens": 4}
+    model = {"model_name": str(model_folder), "learning_rate": 0.01, "max_new_tokens": 4}
     data = {"dataset": "toy", "augment_model": "writer", "augment_root": "aug", "corpus": "corpus.tsv"}
     settings = {
         "trainer": {"accelerator": "cpu", "logger": False},
@@ -102,7 +90,7 @@ def adapters(root: Path) -> dict[str, dict[str, torch.Tensor]]:
 # Continuations
 
 
-def test_continuations_are_what_the_model_says_alone_with_the_passage(llm, folder):
+def test_continuations_are_what_the_model_says_alone_with_the_passage(llm, model_folder):
     builder = ExampleBuilder(PROMPTS, llm.tokenizer, objective="distill", distill_samples=2)
     together = with_self_distillation(llm, builder, PASSAGES)
     texts = set()
@@ -230,17 +218,17 @@ def test_adapters_of_another_objective_are_not_taken_even_in_their_place(config,
 
 
 @pytest.mark.parametrize("method", MERGES)
-def test_every_merge_is_exported_as_one_peft_adapter(config, folder, method, capsys):
+def test_every_merge_is_exported_as_one_peft_adapter(config, model_folder, method, capsys):
     objective = {"objective": "closed_book", "num_train_epochs": 3}
     assert prag("fit", config, **objective) == 0
     assert prag("export", config, **objective, merge=method, out="merged") == 0
     root = Path(str(recipe("closed_book")).replace("epoch=1", "epoch=3"))
     places = [root / f"total/data_0/passage_{pid}" for pid in range(3)]
     ids = torch.tensor([[70, 71, 72, 73]])
-    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     before = plain(ids).logits
     exported = PeftModel.from_pretrained(plain, "merged/total/0")(ids).logits.detach()
-    expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    expected = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     if method == "ties":
         expected = PeftModel.from_pretrained(expected, str(places[0]), adapter_name="0")
         for pid in ("1", "2"):

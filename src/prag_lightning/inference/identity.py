@@ -70,7 +70,7 @@ def content_hash(value: Json) -> str:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ResultFolder:
     """The folder that results have to themselves.
 
     Args:
@@ -86,7 +86,7 @@ class Claim:
 
 def claim_folder(
     folder: Path, config: Mapping[str, Json], questions: Mapping[str, int], *, scored: bool = True
-) -> Claim:
+) -> ResultFolder:
     """The folder of a method's results that none of another identity shares; its splits get their `config.json` now, so
     that nobody else takes it.
 
@@ -112,7 +112,7 @@ def claim_folder(
         for split in questions:
             if _config(chosen / split) is None:
                 write_json(chosen / split / CONFIG_FILE, config)
-    return Claim(chosen, config, reason)
+    return ResultFolder(chosen, config, reason)
 
 
 def _own_folder(folder: Path, identity: Mapping[str, Json]) -> Path:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from prag_lightning.errors import PragError
 from prag_lightning.inference.answerer import Answerer, Row
-from prag_lightning.inference.identity import Claim, claim_folder
+from prag_lightning.inference.identity import ResultFolder, claim_folder
 from prag_lightning.inference.results import print_results, write_predictions, write_results
 from prag_lightning.inference.scores import AnswerScores
 from prag_lightning.inference.split_answers import SplitAnswers
@@ -62,7 +62,7 @@ class PragModule(LightningModule):
         """By split, what this process has answered, in the order of the loaders."""
         self.results: dict[str, tuple[list[Row], dict[str, float]]] = {}
         """By split, the rows of all processes and their scores."""
-        self.claim: Claim
+        self.claim: ResultFolder
         """The folder of the results."""
         self.written: list[Path] = []
         """The files of answers without scores."""

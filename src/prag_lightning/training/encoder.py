@@ -162,8 +162,10 @@ class _StackTraining:
         """One AdamW step of the first `len(batch)` adapters on their examples; gives each one's mean token loss."""
         active = len(batch)
         leaves = [parameter[:active].detach().requires_grad_() for parameter in self.parameters]
-        lora_a = [parameter[:active] for parameter in self.lora_a] if len(leaves) == len(self.names) else leaves
-        pairs = zip(lora_a[: len(self.names)], leaves[-len(self.names) :], strict=True)
+        lora_a, lora_b = leaves[: -len(self.names)], leaves[-len(self.names) :]
+        if self.recipe.lora_a == "shared":
+            lora_a = [parameter[:active] for parameter in self.lora_a]
+        pairs = zip(lora_a, lora_b, strict=True)
         self.llm.stack.set(dict(zip(self.names, pairs, strict=True)), self.recipe.scaling)
         rows = max(len(examples) for examples in batch)
         ids, labels, weights = _tensors(batch, rows, self.llm.pad_id, self.llm.device)
