@@ -19,6 +19,28 @@ Answer = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a passage stands in a document.
+
+    Args:
+        document: The document's name: its path within the folder that was read, with / on every system.
+        page: From 1, where the document has pages.
+        line: The line of the file that it begins in, from 1, where the document has lines.
+        heading: The headings that it stands under, from the outermost, joined by " > ".
+    """
+
+    document: str
+    page: int | None = None
+    line: int | None = None
+    heading: str = ""
+
+    def __str__(self) -> str:
+        """For people: ``travel.md, line 12, Travel > Days``."""
+        place = f", page {self.page}" if self.page else f", line {self.line}" if self.line else ""
+        return f"{self.document}{place}{', ' * bool(self.heading)}{self.heading}"
+
+
+@dataclass(frozen=True)
 class Passage:
     """A piece of a corpus.
 
@@ -26,11 +48,13 @@ class Passage:
         text: What stands in a prompt and is encoded into an adapter.
         id: The corpus's own id, as text; empty for a passage that comes from no corpus.
         title: The title of the document, searched beside the text but not put in prompts.
+        source: Where it stands in a document, as far as the corpus says.
     """
 
     text: str
     id: str = ""
     title: str = ""
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

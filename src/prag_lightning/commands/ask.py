@@ -98,6 +98,8 @@ def show_text(answer: Answer) -> None:
             console.print(line, style="dim", no_wrap=True, overflow="ellipsis")
         else:
             console.print(line, soft_wrap=True)
+        if passage.source is not None:
+            console.print(f"          {escape(str(passage.source))}", style="dim", soft_wrap=True)
     if not answer.passages and answer.method != "vanilla":
         console.print("  no passage was found: the model answers from what it knows", style="dim", soft_wrap=True)
     times = ", ".join(f"{work} {seconds:.2f} s" for work, seconds in answer.seconds.items())

@@ -12,7 +12,7 @@ from prag_lightning.inference.answerer import Answerer
 from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.metrics import extract_answer
-from prag_lightning.records import AugmentedQuestion, Question
+from prag_lightning.records import AugmentedQuestion, Question, Source
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class UsedPassage:
     title: str
     text: str
     score: float
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class Asker:
             (record,) = self.on_demand.passages([record.question])
             seconds |= self.on_demand.seconds
             hits = [self.on_demand.hits[passage.passage] for passage in record.passages]
-            passages = tuple(UsedPassage(h.passage.id, h.passage.title, h.passage.text, h.score) for h in hits)
+            passages = tuple(
+                UsedPassage(h.passage.id, h.passage.title, h.passage.text, h.score, h.passage.source) for h in hits
+            )
         started = time.perf_counter()
         scores = [[passage.score for passage in passages]] if uses_adapters(self.answerer.method) else ()
         (reply,) = self.answerer.texts([record], [record.passages], scores)
