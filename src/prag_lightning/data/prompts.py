@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -162,6 +162,25 @@ class PromptTemplates:
             return reply
         prefix, _, _ = self.templates["cot.assistant" if with_cot else "direct.assistant"].partition("{answer}")
         return reply.strip().removeprefix(self._boundary(tokenizer, prefix).rest.strip()).lstrip()
+
+    def answers_of(
+        self, tokenizer: PreTrainedTokenizerBase, pieces: Iterable[str], *, with_cot: bool = False
+    ) -> Iterator[str]:
+        """As `answer_of`, of a continuation that comes in pieces, and without blanks around it: joined, the pieces that
+        this gives are `answer_of(...).strip()` of those that it takes, joined."""
+        prefix, _, _ = self.templates["cot.assistant" if with_cot else "direct.assistant"].partition("{answer}")
+        rest = "" if self.answer_boundary == "published" else self._boundary(tokenizer, prefix).rest.strip()
+        written = told = ""
+        for piece in pieces:
+            written += piece
+            if rest.startswith(written.strip()):  # may still turn out to be no part of the answer
+                continue
+            answer = self.answer_of(tokenizer, written, with_cot=with_cot).strip()
+            if new := answer[len(told) :]:
+                told = answer
+                yield new
+        if new := self.answer_of(tokenizer, written, with_cot=with_cot).strip()[len(told) :]:
+            yield new
 
     def fingerprint(
         self,

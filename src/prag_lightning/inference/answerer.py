@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +14,7 @@ from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.methods import InferenceMethod, uses_adapters, uses_passages
 from prag_lightning.journal import Journal
-from prag_lightning.llm.generation import GenerationFailure, generate_each
+from prag_lightning.llm.generation import GenerationFailure, generate_each, stream
 from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.merge import merge, merge_all
 from prag_lightning.lora.names import Merge
@@ -159,7 +160,7 @@ class Answerer:
         texts = []
         for record, reply in zip(batch, self.replies(batch, encoded, scores), strict=True):
             if isinstance(reply, GenerationFailure):
-                raise PragError(f"the question cannot be answered: {reply.reason}", where=record.question.question)
+                raise _unanswered(record, reply)
             texts.append(reply)
         return texts
 
@@ -175,11 +176,7 @@ class Answerer:
         able = [i for i in range(len(batch)) if i not in unanswerable]
         if not able:
             return list(unanswerable.values())
-        merged, scaling = None, 1.0
-        if self._adapters is not None:
-            ids = [batch[i].question.test_id for i in able]
-            merged = self._adapters.load_all([encoded[i] for i in able], ids, [scores[i] for i in able])
-            scaling = self._adapters.library.scaling
+        merged, scaling = self._merged(batch, encoded, scores, able)
         chosen = [cast(list[int], prompts[i]) for i in able]
         texts = [
             self.prompts.answer_of(self.llm.tokenizer, text, with_cot=self.with_cot) if isinstance(text, str) else text
@@ -187,6 +184,42 @@ class Answerer:
         ]
         replies: dict[int, str | GenerationFailure] = {**unanswerable, **dict(zip(able, texts, strict=True))}
         return [replies[i] for i in range(len(batch))]
+
+    def stream(
+        self, record: AugmentedQuestion, encoded: Sequence[AugmentedPassage], scores: Sequence[float]
+    ) -> Generator[str, None, None]:
+        """The LLM's reply to one question in pieces while it is written, without blanks around it; see
+        `prag_lightning.llm.generation.stream`, and for the arguments `answer`.
+
+        Raises:
+            PragError: if it cannot be answered.
+        """
+        prompt = self._prompt(record)
+        failure = self._unanswerable(prompt, encoded)
+        if failure is not None or isinstance(prompt, GenerationFailure):
+            raise _unanswered(record, cast(GenerationFailure, failure))
+        merged, scaling = self._merged([record], [encoded], [scores], [0])
+        pieces = stream(self.llm, prompt, self.max_new_tokens, adapters=merged, scaling=scaling)
+
+        def told() -> Generator[str, None, None]:
+            with closing(pieces):
+                yield from self.prompts.answers_of(self.llm.tokenizer, pieces, with_cot=self.with_cot)
+
+        return told()
+
+    def _merged(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+        rows: Sequence[int],
+    ) -> tuple[LoraWeights | None, float]:
+        """The stack of the merged adapters of some of the questions, if the method uses any, and their scaling."""
+        if self._adapters is None:
+            return None, 1.0
+        ids = [batch[i].question.test_id for i in rows]
+        merged = self._adapters.load_all([encoded[i] for i in rows], ids, [scores[i] for i in rows])
+        return merged, self._adapters.library.scaling
 
     def _unanswerable(
         self, prompt: list[int] | GenerationFailure, passages: Sequence[AugmentedPassage]
@@ -235,6 +268,10 @@ class Answerer:
             merged,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _unanswered(record: AugmentedQuestion, failure: GenerationFailure) -> PragError:
+    return PragError(f"the question cannot be answered: {failure.reason}", where=record.question.question)
 
 
 def _row(record: AugmentedQuestion, entry: Json | GenerationFailure) -> Row:

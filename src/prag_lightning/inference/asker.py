@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 
 from prag_lightning.errors import InputError
 from prag_lightning.inference.answerer import Answerer
-from prag_lightning.inference.methods import uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
+from prag_lightning.llm.generation import model_in_use
 from prag_lightning.metrics import extract_answer
 from prag_lightning.records import AugmentedQuestion, Question, Source
 
@@ -68,30 +68,80 @@ class Asker:
 
         Raises:
             InputError: if it is empty, or no text.
+            PragError: if it cannot be answered.
         """
-        asked = question.strip()
-        if any("\ud800" <= char <= "\udfff" for char in asked):
-            raise InputError("the question is not UTF-8", where=ascii(asked[:60]), hint="Ask it in that encoding")
-        if not any(char.isalnum() for char in asked):
-            raise InputError("the question is empty", hint='Ask one, as in: prag ask --config FILE "Who wrote Emma?"')
+        asked = _checked(question)
         with self.autocast():
-            return self._answer(asked)
+            found = self._find(asked)
+            (reply,) = self.answerer.texts([found.record], [found.record.passages], [found.scores])
+            return self._answer(found, reply)
 
-    def _answer(self, asked: str) -> Answer:
-        seconds: dict[str, float] = {}
-        passages: tuple[UsedPassage, ...] = ()
-        record = AugmentedQuestion(Question(0, asked), ())
-        if self.on_demand is not None:
-            (record,) = self.on_demand.passages([record.question])
-            seconds |= self.on_demand.seconds
-            hits = [self.on_demand.hits[passage.passage] for passage in record.passages]
-            passages = tuple(
-                UsedPassage(h.passage.id, h.passage.title, h.passage.text, h.score, h.passage.source) for h in hits
-            )
-        started = time.perf_counter()
-        scores = [[passage.score for passage in passages]] if uses_adapters(self.answerer.method) else ()
-        (reply,) = self.answerer.texts([record], [record.passages], scores)
-        seconds["answer"] = time.perf_counter() - started
+    def stream(self, question: str) -> Generator[str, None, Answer]:
+        """As `ask`, but the reply comes in pieces while it is written, which make `Answer.reply` when they are joined;
+        the `Answer` is what the generator returns (`answer = yield from asker.stream(question)`).
+
+        Closing it ends the writing. Until then the model is in use, and other questions raise.
+        """
+        asked = _checked(question)
+        with self.autocast():
+            found = self._find(asked)
+            pieces = self.answerer.stream(found.record, found.record.passages, found.scores)
+        told = []
+        with closing(pieces):
+            for piece in pieces:
+                told.append(piece)
+                yield piece
+        with self.autocast():
+            return self._answer(found, "".join(told))
+
+    def _find(self, asked: str) -> _Found:
+        """The passages of a question, and their adapters in the library."""
+        if self.answerer.llm.decoding.locked():
+            raise model_in_use()
+        if self.on_demand is None:
+            return _Found(AugmentedQuestion(Question(0, asked), ()), (), 0, {}, time.perf_counter())
+        (record,) = self.on_demand.passages([Question(0, asked)])
+        hits = [self.on_demand.hits[passage.passage] for passage in record.passages]
+        passages = tuple(
+            UsedPassage(h.passage.id, h.passage.title, h.passage.text, h.score, h.passage.source) for h in hits
+        )
+        return _Found(record, passages, self.on_demand.encoded, dict(self.on_demand.seconds), time.perf_counter())
+
+    def _answer(self, found: _Found, reply: str) -> Answer:
+        seconds = {**found.seconds, "answer": time.perf_counter() - found.at}
         extracted = extract_answer(reply, self.answerer.with_cot, "full")
-        encoded = 0 if self.on_demand is None else self.on_demand.encoded
-        return Answer(asked, extracted, reply.strip(), self.answerer.method, passages, encoded, seconds)
+        asked, method = found.record.question.question, self.answerer.method
+        return Answer(asked, extracted, reply.strip(), method, found.passages, found.encoded, seconds)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found for a question.
+
+    Args:
+        record: It with its passages.
+        passages: The same as the retriever found them.
+        encoded: How many adapters were made for it.
+        seconds: What it took, by kind of work.
+        at: When it was found.
+    """
+
+    record: AugmentedQuestion
+    passages: tuple[UsedPassage, ...]
+    encoded: int
+    seconds: dict[str, float]
+    at: float
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the passages, in retrieval."""
+        return [passage.score for passage in self.passages]
+
+
+def _checked(question: str) -> str:
+    asked = question.strip()
+    if any("\ud800" <= char <= "\udfff" for char in asked):
+        raise InputError("the question is not UTF-8", where=ascii(asked[:60]), hint="Ask it in that encoding")
+    if not any(char.isalnum() for char in asked):
+        raise InputError("the question is empty", hint='Ask one, as in: prag ask --config FILE "Who wrote Emma?"')
+    return asked

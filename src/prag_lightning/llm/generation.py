@@ -1,18 +1,20 @@
-"""Prompts into texts: greedy decoding in batches, each row with its own merged adapters."""
+"""Prompts into texts: greedy decoding in batches, each row with its own merged adapters, or of one prompt in pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 
 from prag_lightning.errors import PragError
 from prag_lightning.llm.greedy import RepetitionPenalty, end_tokens, settings_in_force
 from prag_lightning.llm.loading import LLM
+from prag_lightning.llm.streaming import PieceStreamer, in_a_thread
 from prag_lightning.lora.merge import stack
 from prag_lightning.lora.stack import LoraWeights
 
@@ -91,6 +93,42 @@ def generate_each(
     return [results[row] for row in range(len(prompts))]
 
 
+def stream(
+    llm: LLM, prompt: Sequence[int], max_new_tokens: int, *, adapters: LoraWeights | None = None, scaling: float = 1.0
+) -> Generator[str, None, None]:
+    """Continue one prompt as `generate` does, and give the text in pieces while it is decoded: joined, they are what
+    `generate` returns.
+
+    Decoding begins with the first piece that is asked for, and runs in a thread of its own, in the precision (autocast)
+    of whoever calls this. Close the iterator to end it early. Until it has ended or been closed the model is in use:
+    whatever else would decode with it raises.
+
+    Args:
+        llm: The model.
+        prompt: Token ids.
+        max_new_tokens: Longest continuation.
+        adapters: A stack of one, or none for the plain model.
+        scaling: alpha / r of the adapters as they were trained.
+
+    Raises:
+        PragError: if the prompt cannot be continued (now), or its scores are not finite, or the model is in use (when
+            a piece is asked for).
+    """
+    if reason := check_length(llm, prompt, max_new_tokens):
+        raise PragError(f"a prompt cannot be continued: {reason}")
+
+    def decode(on_text: Callable[[str], None]) -> str:
+        stacked = None if adapters is None else _placed(adapters, llm)
+        streamer = PieceStreamer(llm.tokenizer, on_text)
+        with torch.inference_mode():
+            (text,) = _continue(llm, [prompt], max_new_tokens, stacked, scaling, streamer=streamer)
+        if isinstance(text, GenerationFailure):
+            raise PragError(f"a prompt cannot be continued: {text.reason}")
+        return streamer.rest(text)
+
+    return in_a_thread(decode, llm.device.type)
+
+
 def _batches(llm: LLM, prompts: Sequence[Sequence[int]], rows: list[int]) -> Iterator[list[int]]:
     """All rows at once; but without padding, which is rows of one length at a time, where it would reach the texts."""
     others = settings_in_force(llm.model.generation_config).keys() - {_PENALTY}
@@ -110,9 +148,14 @@ def _continue(
     max_new_tokens: int,
     adapters: LoraWeights | None,
     scaling: float,
-    processors: Sequence[LogitsProcessor],
+    processors: Sequence[LogitsProcessor] = (),
+    streamer: BaseStreamer | None = None,
 ) -> list[str | GenerationFailure]:
-    """One batch."""
+    """One batch; a streamer is for one row alone.
+
+    Raises:
+        PragError: if the model is decoding something else.
+    """
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), llm.pad_id)
     mask = torch.zeros_like(ids)
@@ -129,6 +172,8 @@ def _continue(
         ours.append(RepetitionPenalty(config.repetition_penalty, mask))
     if config.stop_strings is not None:
         options["tokenizer"] = llm.tokenizer
+    if not llm.decoding.acquire(blocking=False):
+        raise model_in_use()
     try:
         if adapters is not None:
             llm.stack.set(adapters, scaling)
@@ -140,10 +185,12 @@ def _continue(
             num_beams=1,
             pad_token_id=llm.pad_id,
             logits_processor=LogitsProcessorList([*ours, *processors]),
+            streamer=streamer,
             **options,
         )
     finally:
         llm.stack.clear()
+        llm.decoding.release()
     written = output[:, longest:]
     ends = set(end_tokens(llm.model.generation_config))
     rows = [_ended(row, ends) for row in written.tolist()]
@@ -151,6 +198,12 @@ def _continue(
     failure = GenerationFailure("the model's scores are not finite")
     broken = [steps < len(row) for row, steps in zip(rows, finite.steps.tolist(), strict=True)]
     return [failure if failed else text for text, failed in zip(texts, broken, strict=True)]
+
+
+def model_in_use() -> PragError:
+    """What is raised where a model is asked to write while it writes something else."""
+    hint = "Take the pieces of that one to the end, or close its iterator"
+    return PragError("the model is still writing another answer", hint=hint)
 
 
 def _ended(tokens: list[int], ends: set[int]) -> list[int]:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +47,7 @@ class LLM:
         stack: The places for adapters in `model`.
         fingerprint: Hex SHA-256 of configuration and a sample of each parameter: adapters are of one model only.
         pads: Whether rows of different lengths can share a batch.
+        decoding: Held while a text is decoded: adapters are in the model then, and one text at a time can have them.
     """
 
     name: str
@@ -54,6 +56,7 @@ class LLM:
     stack: LoraStack
     fingerprint: str
     pads: bool = True
+    decoding: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def answer_fingerprint(self) -> str:
