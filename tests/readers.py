@@ -25,7 +25,7 @@ from prag_lightning.cli.data import run_data_command
 from prag_lightning.costs import read_costs
 from prag_lightning.data.benchmarks import load_questions
 from prag_lightning.data.corpus import read_corpus
-from prag_lightning.data.documents import cut, read_documents
+from prag_lightning.data.documents import DocumentReader, split
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError
 from prag_lightning.journal import Journal
@@ -80,9 +80,9 @@ def _questions(dataset: str, name: str) -> Callable[[bytes, Path], object]:
             if dataset == "mine":
                 (folder / "id_aliases.json").unlink()
         splits = load_questions(dataset, str(folder))
-        for split, questions in splits.items():
+        for name_of_split, questions in splits.items():
             assert questions
-            assert "/" not in split
+            assert "/" not in name_of_split
             for question in questions:
                 assert question.question.strip()
                 assert question.answers
@@ -173,12 +173,13 @@ def _answer(content: bytes, folder: Path) -> None:
 def _documents(name: str) -> Callable[[bytes, Path], object]:
     def read(content: bytes, folder: Path) -> None:
         (folder / name).write_bytes(content)
-        for _, document in read_documents(folder / name):
-            if isinstance(document, str):
-                raise InputError(document)
-            for passage in cut(document.text, 20):
-                assert passage.strip()
-                f"{document.title}{passage}".encode()
+        reader = DocumentReader(folder / name)
+        for document in reader:
+            for passage in split(document, 20):
+                assert passage.text.strip()
+                f"{passage.id}{passage.title}{passage.text}{passage.source}".encode()
+        for reason in reader.failed:
+            raise InputError(reason)
 
     return read
 
@@ -283,6 +284,11 @@ READERS = {
         parquet([{"question": "Where?", "answer": ["Paris"]}]), _questions("mine", "total.parquet")
     ),
     "corpus.parquet": Reader(parquet([{"_id": "1", "text": "It is in Paris.", "title": "It"}]), _corpus("c.parquet")),
+    "documents.html": Reader(
+        b"<title>Paris</title><h1>It</h1><p>It is <b>in</b> Paris.</p><table><tr><th>Sea<tr><td rowspan=2>Wide</table>",
+        _documents("d.html"),
+    ),
+    "documents.csv": Reader(b'Name,Born\nAda,1815\n"Bob, of Paris",1816\n', _documents("d.csv")),
 }
 
 HOSTILE = (

@@ -12,8 +12,8 @@ from jsonargparse import Namespace
 from prag_lightning.cli.config_files import config_files, read_config, with_bases
 from prag_lightning.cli.parser import HelpFormatter, add_files
 from prag_lightning.cli.settings import Parser, add_trainer
-from prag_lightning.commands.data import check_data, make_index
-from prag_lightning.data.documents import write_corpus
+from prag_lightning.commands.data import check_data, make_index, write_corpus
+from prag_lightning.data.documents import OVERLAP
 from prag_lightning.errors import InputError
 from prag_lightning.records import Json
 from prag_lightning.retrieval import Retriever
@@ -32,8 +32,8 @@ _HELP = {
 An earlier index stays in use until the new one is whole.""",
     "corpus": """Cut documents of one's own into the passages of a corpus, whole sentences each, as in
   prag corpus --documents my/papers --out my/passages.tsv
-Documents are .txt, .md and .markdown files, and .jsonl files with 'text' and 'title' a line; what becomes of every file
-is said.""",
+Documents are text, Markdown, HTML and CSV files, and .jsonl files with 'text' and 'title' a line; what becomes of every
+file is said. Each passage begins with its document's title and headings, and knows where it stands.""",
     "data check": """Say what is there of the questions, the corpus and its index that a configuration names, as in
   prag data check --config configs/demo.yaml
 Without one, look for the benchmarks in their usual places.""",
@@ -50,7 +50,7 @@ def run_data_command(command: str, args: Sequence[str]) -> None:
     parser = data_command_parser(command)
     if command == "corpus":
         options = parser.parse_args(args)
-        write_corpus(Path(options.documents), Path(options.out), options.words, options.language)
+        write_corpus(Path(options.documents), Path(options.out), options.words, options.overlap, options.language)
         return
     args = with_bases(args)
     parser.files = config_files(args)
@@ -66,8 +66,11 @@ def data_command_parser(command: str) -> Parser:
     parser = Parser(prog=f"prag {command}", description=_HELP[command], formatter_class=HelpFormatter)
     if command == "corpus":
         parser.add_argument("--documents", type=str, required=True, help="A folder of documents, or one file.")
-        parser.add_argument("--out", type=str, required=True, help="The corpus file to write, .tsv.")
+        parser.add_argument("--out", type=str, required=True, help="The corpus file to write, .tsv or .jsonl.")
         parser.add_argument("--words", type=int, default=100, help="Of a passage, about.")
+        parser.add_argument(
+            "--overlap", type=int, default=OVERLAP, help="Sentences that a passage shares with the next."
+        )
         parser.add_argument("--language", type=str, default="en", help="Of the documents; decides where sentences end.")
         return parser
     add_files(parser)

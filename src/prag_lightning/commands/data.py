@@ -1,18 +1,56 @@
-"""`prag data check` and `prag index`: what is there of the data, and a retriever's index. No torch."""
+"""`prag corpus`, `prag index` and `prag data check`: passages, their index, and what is there of them. No torch."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import get_args
 
 from prag_lightning.data.benchmarks import SOURCES, load_questions, question_file
-from prag_lightning.data.corpus import CorpusReader
+from prag_lightning.data.corpus import CorpusReader, check_written, write_passages
+from prag_lightning.data.documents import SUFFIXES, DocumentReader, split
 from prag_lightning.errors import InputError
 from prag_lightning.metrics import Extraction, is_out_of_reach
+from prag_lightning.progress import Progress
+from prag_lightning.records import Passage
 from prag_lightning.retrieval import IndexedRetriever, Retriever
 
 _ROWS_TRIED = 10_000
 _DPR_CORPUS = "https://dl.fbaipublicfiles.com/dpr/wikipedia_split/psgs_w100.tsv.gz"
+
+
+def write_corpus(documents: Path, out: Path, words: int, overlap: int, language: str) -> None:
+    """Cut documents into passages and write them as a corpus file; says what became of every file.
+
+    Args:
+        documents: A folder of documents, searched through and through, or one file.
+        out: The .tsv or .jsonl file to write.
+        words: See `split`, as for the others.
+        overlap: Sentences.
+        language: Of the text.
+
+    Raises:
+        InputError: if there is no document, or none has text, or the file cannot stand there.
+    """
+    for name, value, least in (("words", words, 1), ("overlap", overlap, 0)):
+        if value < least:
+            raise InputError(f"{name} is {value}", where=f"--{name}", hint=f"Give {least} or more")
+    check_written(out)
+    reader = DocumentReader(documents)
+    passages: list[Passage] = []
+    with Progress("cut", len(reader.files), "files") as progress:
+        for file in reader.files:
+            for document in reader.of_file(file):
+                passages += split(document, words, overlap, language)
+            progress.advance(1)
+    reader.report()
+    if not reader.files:
+        hint = f"Give files of {', '.join(SUFFIXES)}"
+        raise InputError("there is no document", where=str(documents), hint=hint)
+    if not passages:
+        raise InputError("the documents hold no text", where=str(documents), hint="See above what became of each")
+    write_passages(out, passages)
+    print(f"{len(passages)} passages in {out}", file=sys.stderr)
 
 
 def make_index(retriever: Retriever | None) -> None:
@@ -77,8 +115,8 @@ def _check_questions(dataset: str, data_path: str | None, require_answers: bool)
         print(f"{dataset}: {error}{source}")
         return [str(error)]
     print(f"{dataset}: {question_file(dataset, data_path)}")
-    for split, questions in splits.items():
-        print(f"    {split}: {len(questions)} questions")
+    for name, questions in splits.items():
+        print(f"    {name}: {len(questions)} questions")
     everything = {question.question: question.answers for questions in splits.values() for question in questions}
     for extraction in get_args(Extraction):
         lost = sum(is_out_of_reach(answers, extraction) for answers in everything.values())

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
+import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import count
 from math import ceil
 from pathlib import Path
 from typing import BinaryIO
 
 from prag_lightning.data.rows import file_suffix, is_parquet, parquet_rows, tsv_cells
-from prag_lightning.errors import InputError
-from prag_lightning.files import READ_ERRORS, decode, parse_json, read_reason, text_encoding, unzipped
+from prag_lightning.errors import InputError, output_errors
+from prag_lightning.files import READ_ERRORS, decode, parse_json, read_reason, text_encoding, unzipped, write_text
 from prag_lightning.progress import Progress
-from prag_lightning.records import Json, Passage, nfc, scalar_text
+from prag_lightning.records import Json, Passage, Source, nfc, scalar_text
 from prag_lightning.resources import locate, looked_for
 
 SUFFIXES = (".tsv", ".jsonl", ".parquet")
@@ -23,6 +26,8 @@ SUFFIXES = (".tsv", ".jsonl", ".parquet")
 BAD_ROWS_SHOWN = 20
 _ID_NAMES, _TEXT_NAMES = ("id", "_id", "docid"), ("text", "contents")
 """What the columns are called: by DPR, by BEIR, by Pyserini."""
+SOURCE_NAMES = ("document", "page", "line", "heading")
+"""What the columns are called that say where a passage stands."""
 _PASSAGES_BETWEEN_COUNTS = 1000
 _LONGEST_ROW = 2**24
 """Bytes of a row: a file without line breaks, or one that unpacks into gigabytes, is not read into memory."""
@@ -35,7 +40,8 @@ class CorpusReader:
     Args:
         path: `.tsv` with a header and the columns id, text, title, as DPR publishes, a line a passage; `.jsonl` with
             these keys, or `.parquet` with these columns. `_id` or `docid` may stand for `id`, and `contents` for
-            `text`. Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark, and may be gzipped, whatever its name.
+            `text`. Where there is a `document` too, it is the passage's source, with `page`, `line` and `heading`.
+            Text is UTF-8, or UTF-16 or UTF-32 with a byte order mark, and may be gzipped, whatever its name.
         longest_id: Bytes of an id; a row with a longer one is skipped too. Unset means no limit.
 
     Attributes:
@@ -141,6 +147,7 @@ class CorpusReader:
                 hint="It must name the columns id, text and title",
             )
         title_at = _place(header, ["title"])
+        source_at = {name: header.index(name) for name in SOURCE_NAMES if name in header}
         for number, line in lines:
             cells = tsv_cells(line)
             if len(cells) != len(header):
@@ -149,7 +156,8 @@ class CorpusReader:
                 self._skip(number, "no text")
             else:
                 title = "" if title_at is None else cells[title_at]
-                yield number, Passage(nfc(cells[text_at].strip()), cells[id_at], nfc(title))
+                source = {name: cells[at] for name, at in source_at.items()}
+                yield from self._passage(number, cells[text_at], cells[id_at], title, source)
 
     def _objects(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Json]]:
         for number, line in lines:
@@ -169,13 +177,87 @@ class CorpusReader:
             if key is None:
                 self._skip(number, "its id is no text")
                 continue
-            title = scalar_text(row.get("title")) or ""
-            yield number, Passage(nfc(text.strip()), str(key), nfc(title))
+            yield from self._passage(number, text, str(key), scalar_text(row.get("title")) or "", row)
+
+    def _passage(
+        self, number: int, text: str, key: str, title: str, source: Mapping[str, Json]
+    ) -> Iterator[tuple[int, Passage]]:
+        try:
+            place = source_from_json(source)
+        except ValueError as error:
+            self._skip(number, str(error))
+        else:
+            yield number, Passage(nfc(text.strip()), key, nfc(title), place)
 
     def _skip(self, number: int, reason: str) -> None:
         self.bad_row_count += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(f"row {number}: {reason}")
+
+
+def source_from_json(row: Mapping[str, Json]) -> Source | None:
+    """Where a passage stands in a document, of a row with the keys of `SOURCE_NAMES`; `None` if it names no document.
+
+    Raises:
+        ValueError: naming what has a wrong type.
+    """
+    if row.get("document") in (None, ""):
+        return None
+    texts = {name: scalar_text(row.get(name) or "") for name in ("document", "heading")}
+    numbers = {name: _number_from_1(row.get(name)) for name in ("page", "line") if row.get(name) not in (None, "")}
+    for name, value in {**texts, **numbers}.items():
+        if value is None:
+            raise ValueError(f"its {name} is {row[name]!r}")
+    return Source(nfc(texts["document"] or ""), numbers.get("page"), numbers.get("line"), nfc(texts["heading"] or ""))
+
+
+def _number_from_1(value: Json) -> int | None:
+    """A whole number from 1, also in digits, or as a float, as pandas has it; `None` for anything else."""
+    text = scalar_text(value) or ""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 and not isinstance(value, bool) else 0
+    return number or None
+
+
+def source_to_json(source: Source | None) -> dict[str, Json]:
+    """What is known of a source, by the names of `SOURCE_NAMES`."""
+    return {} if source is None else {name: value for name, value in asdict(source).items() if value not in (None, "")}
+
+
+def write_passages(path: Path, passages: Iterable[Passage]) -> None:
+    """Write passages as a corpus file, whole or not at all; their sources stand beside them, if any has one.
+
+    Args:
+        path: `.tsv` or `.jsonl`, as the name ends.
+        passages: In the file's order.
+
+    Raises:
+        InputError: if the name ends otherwise, or the file cannot stand there.
+        PragError: if it cannot be written for another reason, such as a full disk.
+    """
+    check_written(path)
+    rows = [{"id": each.id, "text": each.text, "title": each.title, **source_to_json(each.source)} for each in passages]
+    content = io.StringIO()
+    if path.suffix == ".jsonl":
+        content.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        sources = SOURCE_NAMES if any("document" in row for row in rows) else ()
+        table = csv.DictWriter(
+            content, ("id", "text", "title", *sources), restval="", delimiter="\t", lineterminator="\n"
+        )
+        table.writeheader()
+        table.writerows({name: " ".join(str(value).split()) for name, value in row.items()} for row in rows)
+    with output_errors("the corpus", path, "Name another file"):
+        write_text(path, content.getvalue())
+
+
+def check_written(path: Path) -> None:
+    """See that a corpus can be written under a name.
+
+    Raises:
+        InputError: if it ends otherwise than in .tsv or .jsonl.
+    """
+    if path.suffix not in (".tsv", ".jsonl"):
+        raise InputError("a corpus is written as .tsv or .jsonl", where=str(path), hint="Give it a name that ends so")
 
 
 def _place(header: Sequence[str], names: Sequence[str]) -> int | None:
