@@ -46,7 +46,7 @@ def test_a_question_is_answered_from_adapters_that_are_made_for_it(settings, cap
     assert used["score"] > 0
     assert first["answer"] == row["answer"]
     assert first["encoded"] == 1
-    assert set(first["seconds"]) == {"retrieve", "augment", "encode", "answer"}
+    assert set(first["seconds"]) == {"retrieve", "augment", "encode", "answer", "confidence"}
     assert main(["ask", *settings, row["question"], "--json"]) == 0
     (second,) = answers(capsys)
     assert second["encoded"] == 0

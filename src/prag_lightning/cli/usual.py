@@ -5,7 +5,7 @@ from __future__ import annotations
 _FILES = "config model.model_name data.dataset data.data_path data.data_type data.with_cot data.sample data.topk "
 _DEVICE = "trainer.accelerator trainer.devices trainer.precision "
 _ADAPTERS = "model.adapter_format model.base_weight model.offline_root "
-_ANSWERS = "model.inference_method model.max_new_tokens model.merge "
+_ANSWERS = "model.inference_method model.max_new_tokens model.merge model.abstain_below "
 _PASSAGES = "data.corpus data.retriever data.augment_model data.augment_root "
 
 USUAL = {

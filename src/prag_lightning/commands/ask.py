@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from prag_lightning.errors import InputError, PragError, print_error
 from prag_lightning.inference.asker import Answer, Asker
+from prag_lightning.inference.confidence import Confidence
 
 PROMPT = "question> "
 
@@ -90,7 +91,12 @@ def show_json(answer: Answer) -> None:
 def show_text(answer: Answer) -> None:
     """Print an answer for a person: itself, the passages with their scores, and what took how long."""
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(answer.answer or answer.reply)}[/bold]", soft_wrap=True)
+    text = escape(answer.answer or answer.reply)
+    if answer.abstained:
+        console.print("[bold]I don't know.[/bold]", soft_wrap=True)
+        console.print(f"  an unsure guess: {text}", style="dim", soft_wrap=True)
+    else:
+        console.print(f"[bold]{text}[/bold]", soft_wrap=True)
     for passage in answer.passages:
         title = f"{passage.title}: " if passage.title else ""
         line = f"  {passage.score:6.2f}  {escape(title + passage.text)}"
@@ -105,3 +111,10 @@ def show_text(answer: Answer) -> None:
     times = ", ".join(f"{work} {seconds:.2f} s" for work, seconds in answer.seconds.items())
     made = f"; {answer.encoded} adapter{'s' * (answer.encoded > 1)} made" if answer.encoded else ""
     console.print(f"  {answer.method}: {times}{made}", style="dim", soft_wrap=True)
+    console.print(f"  {_sureness(answer.confidence)}", style="dim", soft_wrap=True)
+
+
+def _sureness(confidence: Confidence) -> str:
+    """How sure the model is, in words."""
+    brought = "" if confidence.margin is None else f", {confidence.margin:+.2f} by the passages"
+    return f"log-probability of a token {confidence.log_probability:.2f}{brought}"

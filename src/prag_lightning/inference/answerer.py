@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
+from prag_lightning.inference.confidence import ClosedPrompt, Confidence, answer_part, mean_log_probabilities
 from prag_lightning.inference.methods import InferenceMethod, uses_adapters, uses_passages
 from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import GenerationFailure, generate_each, stream
@@ -89,6 +90,7 @@ class Answerer:
         with_cot: Ask for a chain of thought.
         dataset: Whose worked examples to show.
         precision: The trainer's, by name: an answer of another precision is another answer.
+        abstain_below: Say how sure the model is of each answer, and which it had better not give; see `abstains`.
     """
 
     llm: LLM
@@ -99,6 +101,7 @@ class Answerer:
     with_cot: bool = False
     dataset: str = ""
     precision: str = "32-true"
+    abstain_below: float | None = None
 
     def answer(
         self,
@@ -134,7 +137,87 @@ class Answerer:
                 for key, reply in replies.items()
                 if isinstance(reply, str)
             )
-        return [_row(record, journal.get(key) or replies[key]) for record, key in zip(batch, keys, strict=True)]
+        rows = [_row(record, journal.get(key) or replies[key]) for record, key in zip(batch, keys, strict=True)]
+        if self.abstain_below is not None:
+            self._rate(rows, keys, batch, journal, encoded, scores)
+        return rows
+
+    def _rate(
+        self,
+        rows: Sequence[Row],
+        keys: Sequence[str],
+        batch: Sequence[AugmentedQuestion],
+        journal: Journal,
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+    ) -> None:
+        """Put into rows how sure the model is of their answers, from the journal where that has it."""
+        rated = {i: self._confidence_key(keys[i], batch[i]) for i, row in enumerate(rows) if "unanswered" not in row}
+        missing = [i for i, key in rated.items() if journal.get(key) is None]
+        if missing:
+            started = time.perf_counter()
+            texts = [rows[i]["text"] for i in missing]
+            found = self.confidences(
+                [batch[i] for i in missing], texts, [encoded[i] for i in missing], [scores[i] for i in missing]
+            )
+            seconds = (time.perf_counter() - started) / len(missing)
+            journal.add(
+                {"key": rated[i], "text": rows[i]["text"], "seconds": seconds, "confidence": asdict(confidence)}
+                for i, confidence in zip(missing, found, strict=True)
+            )
+        for i, key in rated.items():
+            confidence = Confidence(**cast(Row, journal.get(key))["confidence"])
+            rows[i] |= {"confidence": asdict(confidence), "abstained": self.abstains(confidence)}
+
+    def abstains(self, confidence: Confidence) -> bool:
+        """Whether an answer is too unsure to be given."""
+        return self.abstain_below is not None and confidence.is_below(self.abstain_below)
+
+    def confidences(
+        self,
+        batch: Sequence[AugmentedQuestion],
+        texts: Sequence[str],
+        encoded: Sequence[Sequence[AugmentedPassage]],
+        scores: Sequence[Sequence[float]],
+    ) -> list[Confidence]:
+        """How sure the model is of its replies; for the other arguments see `answer`.
+
+        Args:
+            batch: Questions that can be answered.
+            texts: The replies to them, of any method.
+            encoded: As in `answer`.
+            scores: As in `answer`.
+        """
+        shown = uses_passages(self.method)
+        adapters, scaling = self._merged(batch, encoded, scores, range(len(batch)))
+        rows = [self._closed(record, text, shown=shown) for record, text in zip(batch, texts, strict=True)]
+        sure = mean_log_probabilities(self.llm, rows, adapters, scaling)
+        if adapters is None and not shown:
+            return [Confidence(value, None) for value in sure]
+        plain = [self._closed(record, text, shown=False) for record, text in zip(batch, texts, strict=True)]
+        without = mean_log_probabilities(self.llm, plain)
+        return [Confidence(value, value - prior) for value, prior in zip(sure, without, strict=True)]
+
+    def _closed(self, record: AugmentedQuestion, text: str, *, shown: bool) -> ClosedPrompt:
+        """A question's prompt, with its passages or without, and a reply to it as far as its answer goes."""
+        passages = [p.passage for p in record.passages] if shown else []
+        prompt, closed = (
+            self.prompts.question_ids(
+                self.llm.tokenizer,
+                record.question.question,
+                passages,
+                answer=answer,
+                with_cot=self.with_cot,
+                dataset=self.dataset,
+            )
+            for answer in (None, answer_part(text, self.with_cot))
+        )
+        return ClosedPrompt.of(prompt, closed, self.llm.context)
+
+    def _confidence_key(self, key: str, record: AugmentedQuestion) -> str:
+        """Of everything that decides how sure the model is of the answer of a key."""
+        plain = self._prompt(replace(record, passages=()))
+        return hashlib.sha256(json.dumps(["confidence", key, plain]).encode()).hexdigest()
 
     def is_answered(
         self,

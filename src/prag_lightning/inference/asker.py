@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from prag_lightning.errors import InputError
 from prag_lightning.inference.answerer import Answerer
+from prag_lightning.inference.confidence import Confidence
 from prag_lightning.inference.on_demand import OnDemand
-from prag_lightning.llm.generation import model_in_use
 from prag_lightning.metrics import extract_answer
 from prag_lightning.records import AugmentedQuestion, Question, Source
 
@@ -38,6 +38,8 @@ class Answer:
         passages: Those that were used, best first.
         encoded: How many adapters were made for it.
         seconds: What it took, by kind of work.
+        confidence: How sure the model is of it.
+        abstained: Whether that is too little, so that "I don't know" should be said in its place.
     """
 
     question: str
@@ -47,6 +49,8 @@ class Answer:
     passages: tuple[UsedPassage, ...]
     encoded: int
     seconds: dict[str, float]
+    confidence: Confidence
+    abstained: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,7 @@ class Asker:
 
     def _find(self, asked: str) -> _Found:
         """The passages of a question, and their adapters in the library."""
-        if self.answerer.llm.decoding.locked():
-            raise model_in_use()
+        self.answerer.llm.check_free()
         if self.on_demand is None:
             return _Found(AugmentedQuestion(Question(0, asked), ()), (), 0, {}, time.perf_counter())
         (record,) = self.on_demand.passages([Question(0, asked)])
@@ -109,9 +112,20 @@ class Asker:
 
     def _answer(self, found: _Found, reply: str) -> Answer:
         seconds = {**found.seconds, "answer": time.perf_counter() - found.at}
-        extracted = extract_answer(reply, self.answerer.with_cot, "full")
-        asked, method = found.record.question.question, self.answerer.method
-        return Answer(asked, extracted, reply.strip(), method, found.passages, found.encoded, seconds)
+        started, record = time.perf_counter(), found.record
+        (confidence,) = self.answerer.confidences([record], [reply], [record.passages], [found.scores])
+        seconds["confidence"] = time.perf_counter() - started
+        return Answer(
+            question=record.question.question,
+            answer=extract_answer(reply, self.answerer.with_cot, "full"),
+            reply=reply.strip(),
+            method=self.answerer.method,
+            passages=found.passages,
+            encoded=found.encoded,
+            seconds=seconds,
+            confidence=confidence,
+            abstained=self.answerer.abstains(confidence),
+        )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ _BY_CONTENT = frozenset({"model_name", "prompts", "template_date", "corpus", "re
 """Settings in whose place the identity has what they name."""
 _OF_PASSAGES = frozenset({"topk", "retrieve_at_test"})
 _OF_ADAPTERS = frozenset({"per_device_train_batch_size", "block_size", "adapter_format", "target_modules"})
-_NOT_ALWAYS = frozenset({"retriever", "sample"})
+_NOT_ALWAYS = frozenset({"abstain_below", "retriever", "sample"})
 """Are in an identity only where they decide."""
 _HASHED = frozenset({"model", "prompts", "retriever"})
 _HASH_LENGTH = 8

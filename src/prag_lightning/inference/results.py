@@ -16,11 +16,16 @@ from prag_lightning.records import Json
 
 MISSING = "–"
 """Stands where there is no number."""
-COUNTS = {"unanswered": "unanswered", "out_of_reach": "out of reach"}
+COUNTS = {"unanswered": "unanswered", "out_of_reach": "out of reach", "abstained": "abstained"}
 """Of questions, by name in `result.txt`, what a table calls them; one has the column only where there are some."""
+OF_ANSWERED = {"answered_em": "EM, answered", "answered_f1": "F1, answered"}
+"""Means over the questions that the model did not abstain from, likewise."""
 _PERCENTAGES = {"em": "EM", "f1": "F1", "prec": "prec", "recall": "recall", "presence": "present"}
 _LEFT_OUT_FIRST = ("prec", "recall", "present", "s/question")
-_PREDICTION_KEYS = ("test_id", "question", "answer", "text", "eval_predict", "em", "f1", "prec", "recall")
+_PREDICTION_KEYS = (
+    *("test_id", "question", "answer", "text", "eval_predict", "em", "f1", "prec", "recall"),
+    *("confidence", "abstained"),
+)
 _METHOD_ORDER = ("vanilla", "icl", "prag", "prag-other", "combine", "combine-other")
 
 
@@ -126,6 +131,9 @@ def _columns(rows: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) ->
     for name, heading in COUNTS.items():
         if any(scores.get(name) for scores, _ in rows):
             columns[heading] = [_number(scores.get(name, 0), ".0f") for scores, _ in rows]
+    for name, heading in OF_ANSWERED.items():
+        if any(name in scores for scores, _ in rows):
+            columns[heading] = [_percent(scores.get(name), None) for scores, _ in rows]
     return columns
 
 

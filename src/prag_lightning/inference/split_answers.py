@@ -51,16 +51,21 @@ class SplitAnswers:
         self.rows += answered
         return answered
 
-    def counts(self, rows: Sequence[Row]) -> dict[str, int]:
-        """How many questions were not answered, and of how many the extraction cuts the gold answer, where there are
-        any.
+    def counts(self, rows: Sequence[Row]) -> dict[str, float]:
+        """How many questions were not answered, how many the model abstained from, and of how many the extraction cuts
+        the gold answer, where there are any; where it may abstain also the mean EM and F1 of those that it answered.
 
         Args:
             rows: Those of all processes.
         """
         cut = [row for row in rows if is_out_of_reach(answers_from_json(row["answer"], ""), self.extraction)]
         counts = {"unanswered": len(self.unanswered), "out_of_reach": len(cut)}
-        return {name: count for name, count in counts.items() if count}
+        said = {name: float(count) for name, count in counts.items() if count}
+        if any("abstained" in row for row in rows):
+            given = [row for row in rows if not row["abstained"]]
+            said |= {"abstained": len(rows) - len(given), "answered": len(given) / len(rows)}
+            said |= {f"answered_{name}": sum(row[name] for row in given) / len(given) for name in ("em", "f1") if given}
+        return said
 
     def so_far(self) -> dict[str, float]:
         """The means of this process's scores up to now."""

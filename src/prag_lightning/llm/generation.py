@@ -154,7 +154,7 @@ def _continue(
     """One batch; a streamer is for one row alone.
 
     Raises:
-        PragError: if the model is decoding something else.
+        PragError: if the model is still writing something else.
     """
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), llm.pad_id)
@@ -172,11 +172,7 @@ def _continue(
         ours.append(RepetitionPenalty(config.repetition_penalty, mask))
     if config.stop_strings is not None:
         options["tokenizer"] = llm.tokenizer
-    if not llm.decoding.acquire(blocking=False):
-        raise model_in_use()
-    try:
-        if adapters is not None:
-            llm.stack.set(adapters, scaling)
+    with llm.carrying(adapters, scaling):
         output: Tensor = llm.model.generate(  # type: ignore[operator]
             input_ids=ids,
             attention_mask=mask,
@@ -188,9 +184,6 @@ def _continue(
             streamer=streamer,
             **options,
         )
-    finally:
-        llm.stack.clear()
-        llm.decoding.release()
     written = output[:, longest:]
     ends = set(end_tokens(llm.model.generation_config))
     rows = [_ended(row, ends) for row in written.tolist()]
@@ -198,12 +191,6 @@ def _continue(
     failure = GenerationFailure("the model's scores are not finite")
     broken = [steps < len(row) for row, steps in zip(rows, finite.steps.tolist(), strict=True)]
     return [failure if failed else text for text, failed in zip(texts, broken, strict=True)]
-
-
-def model_in_use() -> PragError:
-    """What is raised where a model is asked to write while it writes something else."""
-    hint = "Take the pieces of that one to the end, or close its iterator"
-    return PragError("the model is still writing another answer", hint=hint)
 
 
 def _ended(tokens: list[int], ends: set[int]) -> list[int]:

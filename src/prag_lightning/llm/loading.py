@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import quantization_config
 
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, PragError
 from prag_lightning.llm.gate import (
     TESTED_TYPES,
     check_reach,
@@ -26,7 +27,7 @@ from prag_lightning.llm.gate import (
 from prag_lightning.llm.greedy import end_tokens, greedy_config, settings_in_force
 from prag_lightning.llm.names import SETTING, ModelSource, find_model, model_hint, short_name
 from prag_lightning.lora.names import DEFAULT_TARGETS
-from prag_lightning.lora.stack import LoraStack
+from prag_lightning.lora.stack import LoraStack, LoraWeights
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -47,7 +48,7 @@ class LLM:
         stack: The places for adapters in `model`.
         fingerprint: Hex SHA-256 of configuration and a sample of each parameter: adapters are of one model only.
         pads: Whether rows of different lengths can share a batch.
-        decoding: Held while a text is decoded: adapters are in the model then, and one text at a time can have them.
+        busy: Held while the model computes with adapters of one text, since one text at a time can have them.
     """
 
     name: str
@@ -56,7 +57,7 @@ class LLM:
     stack: LoraStack
     fingerprint: str
     pads: bool = True
-    decoding: Lock = field(default_factory=Lock, repr=False, compare=False)
+    busy: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def answer_fingerprint(self) -> str:
@@ -64,6 +65,32 @@ class LLM:
         config = self.model.generation_config
         asked = [self.fingerprint, settings_in_force(config), sorted(end_tokens(config))]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+    def check_free(self) -> None:
+        """See that the model is not in use.
+
+        Raises:
+            PragError: if it is still writing a text.
+        """
+        if self.busy.locked():
+            raise _in_use()
+
+    @contextmanager
+    def carrying(self, adapters: LoraWeights | None, scaling: float) -> Iterator[None]:
+        """Have a stack of adapters in the model, or none, and nothing else compute with it meanwhile.
+
+        Raises:
+            PragError: if it is still writing a text.
+        """
+        if not self.busy.acquire(blocking=False):
+            raise _in_use()
+        try:
+            if adapters is not None:
+                self.stack.set(adapters, scaling)
+            yield
+        finally:
+            self.stack.clear()
+            self.busy.release()
 
     @property
     def pad_id(self) -> int:
@@ -181,6 +208,11 @@ def parameter_bytes(model_name: str, dtype: torch.dtype, *, trust_remote_code: b
     except Exception as error:  # see `load_llm`
         raise _unloadable(model_name, source, SETTING, error) from error
     return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+
+
+def _in_use() -> PragError:
+    hint = "Take the pieces of that one to the end, or close its iterator"
+    return PragError("the model is still writing another answer", hint=hint)
 
 
 def _unpacked() -> dict[str, Any]:

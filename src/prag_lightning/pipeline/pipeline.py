@@ -251,6 +251,7 @@ class Pipeline:
             data.settings.with_cot,
             data.settings.dataset,
             self.compute.precision,
+            settings.abstain_below,
         )
 
     def on_demand(self, *, adapters: bool | None = None) -> OnDemand:

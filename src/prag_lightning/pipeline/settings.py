@@ -55,6 +55,8 @@ class ModelSettings:
         max_new_tokens: Longest answer; unset means 20, or 128 with a chain of thought.
         answer_extraction: paper (cut at the first full stop, line break or comma) or full (keeps "Washington, D.C.");
             unset means paper for the benchmarks, as published, and full for questions of your own.
+        abstain_below: Say "I don't know" where a token of the answer has a mean log-probability below this, in nats,
+            such as -0.7; unset means to answer always.
         merge: How the adapters of a question's passages become one: sum (the method's), mean, score (weighted by
             retrieval), ties, orthogonal.
         adapters_from: own, or other: a control that merges the adapters of another question's passages.
@@ -90,6 +92,7 @@ class ModelSettings:
     group_tokens: int | Literal["auto"] = 8192
     max_new_tokens: int | None = None
     answer_extraction: Extraction | None = None
+    abstain_below: float | None = None
     merge: Merge = "sum"
     adapters_from: Literal["own", "other"] = "own"
     adapter_format: AdapterFormat = "float32"
@@ -115,6 +118,12 @@ class ModelSettings:
                 f"null_space is {self.null_space}",
                 where="model.null_space",
                 hint="Give a share above 0 and below 1, or null for all directions",
+            )
+        if self.abstain_below is not None and not -inf < self.abstain_below <= 0:
+            raise InputError(
+                f"abstain_below is {self.abstain_below}",
+                where="model.abstain_below",
+                hint="Give a mean log-probability, at most 0, or null to answer always",
             )
         for name, allowed in (
             ("inference_method", INFERENCE_METHODS),
@@ -243,13 +252,17 @@ class DataSettings:
         return safe_name(short_name(self.writer), "data.augment_model")
 
 
+_SAID_IF_SET = frozenset({"abstain_below"})
+
+
 def as_dict(settings: ModelSettings | DataSettings) -> dict[str, Json]:
-    """Settings by name, for files and loggers; a retriever is none that could be written."""
+    """Settings by name, for files and loggers; a retriever is none that could be written, and some are said only where
+    they are set, which leaves files as they were before there were these."""
     values: Mapping[str, Any] = {field.name: getattr(settings, field.name) for field in fields(settings)}
     return {
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for name, value in values.items()
-        if name != "retriever"
+        if name != "retriever" and not (name in _SAID_IF_SET and value is None)
     }
 
 

@@ -86,8 +86,8 @@ class Result:
         return sum(self.values(score)) / len(self.replies)
 
     def count(self, name: str) -> int:
-        """How many questions, as `result.txt` says: `unanswered`, or `out_of_reach`, whose gold answer the extraction
-        cuts; the latter is counted where it says nothing."""
+        """How many questions, as `result.txt` says: `unanswered`, `abstained`, or `out_of_reach`, whose gold answer the
+        extraction cuts; the latter is counted where it says nothing."""
         if name in self.summary or name != "out_of_reach":
             return int(self.summary.get(name, 0))
         extraction: Extraction = self.settings.get("answer_extraction", "paper")

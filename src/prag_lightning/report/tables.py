@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from prag_lightning.inference.results import COUNTS, MISSING, method_order
+from prag_lightning.inference.results import COUNTS, MISSING, OF_ANSWERED, method_order
 from prag_lightning.report.comparison import Comparison
 from prag_lightning.report.gather import Experiment, Result, labels
 from prag_lightning.report.published import has_published, published_f1
@@ -105,6 +105,8 @@ def scores(experiment: Experiment) -> Table:
         headings[5:5] = ["paper F1", "difference"]
     counts = {name: heading for name, heading in COUNTS.items() if any(r.count(name) for r in experiment.results)}
     headings += counts.values()
+    answered = {name: heading for name, heading in OF_ANSWERED.items() if _any_says(experiment, name)}
+    headings += answered.values()
     groups = []
     for split in experiment.splits:
         rows = []
@@ -116,9 +118,14 @@ def scores(experiment: Experiment) -> Table:
             row.append(Cell(_percent(result.summary.get("presence"))))
             row.append(Cell(_number(result.summary.get("seconds_per_question"), ".3f")))
             row += [Cell(str(result.count(name))) for name in counts]
+            row += [Cell(_percent(result.summary.get(name))) for name in answered]
             rows.append(row)
         groups.append(rows)
     return Table("Scores, in per cent, with 95 % intervals", headings, groups)
+
+
+def _any_says(experiment: Experiment, name: str) -> bool:
+    return any(name in result.summary for result in experiment.results)
 
 
 _COMPARED = ("shared", "both right", "only A", "only B", "neither", "EM, A − B", "F1, A − B", "p")

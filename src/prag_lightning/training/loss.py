@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,9 +30,7 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
     ) -> Any:
         losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
-        step = max(1, LOGITS_AT_ONCE // (hidden.shape[1] if head is None else head.shape[0]))
-        for start in range(0, len(labels), step):
-            piece = slice(start, start + step)
+        for piece in _pieces(hidden, head):
             log_probabilities = _log_probabilities(hidden[piece], head, bias)
             if teacher is None:
                 losses[piece] = -log_probabilities.gather(1, labels[piece, None]).squeeze(1)
@@ -57,6 +55,20 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
 def _log_probabilities(hidden: Tensor, head: Tensor | None, bias: Tensor | None) -> Tensor:
     logits = hidden if head is None else torch.nn.functional.linear(hidden, head, bias)
     return logits.float().log_softmax(dim=-1)
+
+
+def _pieces(hidden: Tensor, head: Tensor | None) -> Iterator[slice]:
+    """Of the states, so many at once that their logits are no more than `LOGITS_AT_ONCE`."""
+    step = max(1, LOGITS_AT_ONCE // (hidden.shape[1] if head is None else head.shape[0]))
+    return (slice(start, start + step) for start in range(0, len(hidden), step))
+
+
+@torch.no_grad()
+def token_log_probabilities(hidden: Tensor, head: Tensor | None, bias: Tensor | None, labels: Tensor) -> Tensor:
+    """The log-probability of each label at its state, in nats, `[M]` in float32; for the arguments see
+    `frozen_head_cross_entropy`."""
+    pieces = [_log_probabilities(hidden[p], head, bias).gather(1, labels[p, None]) for p in _pieces(hidden, head)]
+    return torch.cat(pieces).squeeze(1)
 
 
 def frozen_head_cross_entropy(
