@@ -32,8 +32,8 @@ _HELP = {
 An earlier index stays in use until the new one is whole.""",
     "corpus": """Cut documents of one's own into the passages of a corpus, whole sentences each, as in
   prag corpus --documents my/papers --out my/passages.tsv
-Documents are text, Markdown, HTML and CSV files, and .jsonl files with 'text' and 'title' a line; what becomes of every
-file is said. Each passage begins with its document's title and headings, and knows where it stands.""",
+Documents are text, Markdown, HTML, PDF, DOCX and CSV files, and .jsonl files with 'text' and 'title' a line; what
+becomes of every file is said. A passage begins with its document's title and headings, and knows where it stands.""",
     "data check": """Say what is there of the questions, the corpus and its index that a configuration names, as in
   prag data check --config configs/demo.yaml
 Without one, look for the benchmarks in their usual places.""",

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from prag_lightning.data.documents.document import Document, Fault
+from prag_lightning.data.documents.docx import read_docx
 from prag_lightning.data.documents.html import read_html
 from prag_lightning.data.documents.markdown import read_markdown
+from prag_lightning.data.documents.pdf import read_pdf
 from prag_lightning.data.documents.plain import read_json_lines, read_plain, read_table
 from prag_lightning.errors import InputError, shown
 from prag_lightning.files import READ_ERRORS, read_reason
@@ -23,6 +25,8 @@ _READERS: dict[str, Callable[[Path, str], Iterator[Document | Fault]]] = {
     ".markdown": read_markdown,
     ".html": read_html,
     ".htm": read_html,
+    ".pdf": read_pdf,
+    ".docx": read_docx,
     ".csv": read_table,
     ".jsonl": read_json_lines,
 }

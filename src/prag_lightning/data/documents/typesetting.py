@@ -11,9 +11,9 @@ from prag_lightning.records import nfc, whole_characters
 _LIGATURES = str.maketrans(
     {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
 )
-_SOFT_HYPHEN = regex.compile("\u00ad(?:[^\\S\n]*\n[^\\S\n]*(\\p{L}*)[^\\S\n]?)?")
+_SOFT_HYPHEN = regex.compile("\u00ad(?:[^\\S\n]*\n[^\\S\n]*(\\S*))?")
 _LINE_END = regex.compile(
-    r"([\p{L}\p{N}\p{M}'’-]*[\p{L}\p{N}\p{M}])([-‐])[^\S\n]*\n[^\S\n]*([\p{L}\p{N}][\p{L}\p{N}\p{M}'’-]*)"
+    r"([\p{L}\p{N}\p{M}'’-]*[\p{L}\p{N}\p{M}])([-‐])[^\S\n]*\n[^\S\n]*([\p{L}\p{N}][\p{L}\p{N}\p{M}'’-]*)(\S*)"
 )
 _HYPHENATED = regex.compile(r"\p{L}[\p{L}\p{M}'’]*(?:[-‐]\p{L}[\p{L}\p{M}'’]*)+")
 _SUSPENDED = frozenset("and or nor to und oder bis sowie bzw et ou y o e en of och og eller".split())
@@ -62,8 +62,8 @@ class LineEnds:
         return str(_LINE_END.sub(self._join, text))
 
     def _join(self, found: regex.Match[str]) -> str:
-        start, hyphen, end = found.groups()
+        start, hyphen, end, after = found.groups()
         if end.casefold() in _SUSPENDED:
             return str(found[0])
         kept = not end[0].islower() or "-" in start or f"{start}-{end}".casefold() in self._hyphenated
-        return f"{start}{hyphen if kept else ''}{end}\n"
+        return f"{start}{hyphen if kept else ''}{end}{after}\n"
