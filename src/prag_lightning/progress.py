@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+_is_shown = ContextVar("progress", default=True)
+
+
+@contextmanager
+def without_progress(hidden: bool = True) -> Iterator[None]:
+    """Let long work show nothing, if `hidden`."""
+    token = _is_shown.set(_is_shown.get() and not hidden)
+    try:
+        yield
+    finally:
+        _is_shown.reset(token)
+
+
+def has_bars() -> bool:
+    """Whether long work shows bars, which is on a terminal."""
+    return _is_shown.get() and sys.stderr.isatty()
 
 
 class Progress:
@@ -24,8 +43,8 @@ class Progress:
         self.description, self.total, self.unit = description, total, unit
         self.done = 0
         self._started = self._last_line = time.monotonic()
-        on_terminal = sys.stderr.isatty()
-        self._bar = tqdm(desc=description, total=total, unit=f" {unit}", smoothing=0.05) if on_terminal else None
+        self._is_shown = _is_shown.get()
+        self._bar = tqdm(desc=description, total=total, unit=f" {unit}", smoothing=0.05) if has_bars() else None
 
     def advance(self, pieces: int) -> None:
         """Count `pieces` more as done."""
@@ -43,6 +62,8 @@ class Progress:
             self._print_line()
 
     def _print_line(self) -> None:
+        if not self._is_shown:
+            return
         self._last_line = time.monotonic()
         seconds = self._last_line - self._started
         rate = self.done / max(seconds, 1e-9)

@@ -91,14 +91,11 @@ def show_json(answer: Answer) -> None:
 def show_text(answer: Answer) -> None:
     """Print an answer for a person: itself, the passages with their scores, and what took how long."""
     console = Console(highlight=False)
-    text = escape(answer.answer or answer.reply)
+    console.print(f"[bold]{escape(answer.text)}[/bold]", soft_wrap=True)
     if answer.abstained:
-        console.print("[bold]I don't know.[/bold]", soft_wrap=True)
-        console.print(f"  an unsure guess: {text}", style="dim", soft_wrap=True)
-    else:
-        console.print(f"[bold]{text}[/bold]", soft_wrap=True)
+        console.print(f"  an unsure guess: {escape(answer.answer or answer.reply)}", style="dim", soft_wrap=True)
     for passage in answer.passages:
-        title = f"{passage.title}: " if passage.title else ""
+        title = f"{passage.title}: " if passage.title and not passage.text.startswith(passage.title) else ""
         line = f"  {passage.score:6.2f}  {escape(title + passage.text)}"
         if console.is_terminal:
             console.print(line, style="dim", no_wrap=True, overflow="ellipsis")

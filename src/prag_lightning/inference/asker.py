@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prag_lightning.errors import InputError
 from prag_lightning.inference.answerer import Answerer
@@ -52,6 +52,11 @@ class Answer:
     confidence: Confidence
     abstained: bool = False
 
+    @property
+    def text(self) -> str:
+        """The answer, or the whole reply where nothing could be extracted from it; or that it is not known."""
+        return "I don't know." if self.abstained else self.answer or self.reply
+
 
 @dataclass(frozen=True)
 class Asker:
@@ -79,6 +84,27 @@ class Asker:
             found = self._find(asked)
             (reply,) = self.answerer.texts([found.record], [found.record.passages], [found.scores])
             return self._answer(found, reply)
+
+    def ask_all(self, questions: Sequence[str], batch_size: int = 16) -> list[Answer]:
+        """Answer several questions, so many at once; the seconds of each answer are its share of those of its batch.
+
+        Raises:
+            InputError: if one is empty, or no text.
+            PragError: naming one that cannot be answered.
+        """
+        asked = [_checked(question) for question in questions]
+        answers: list[Answer] = []
+        with self.autocast():
+            found = [self._find(question) for question in asked]
+            for start in range(0, len(found), batch_size):
+                batch, started = found[start : start + batch_size], time.perf_counter()
+                records = [each.record for each in batch]
+                passages = [record.passages for record in records]
+                replies = self.answerer.texts(records, passages, [each.scores for each in batch])
+                share = (time.perf_counter() - started) / len(batch)
+                for each, reply in zip(batch, replies, strict=True):
+                    answers.append(self._answer(replace(each, at=time.perf_counter() - share), reply))
+        return answers
 
     def stream(self, question: str) -> Generator[str, None, Answer]:
         """As `ask`, but the reply comes in pieces while it is written, which make `Answer.reply` when they are joined;

@@ -64,7 +64,7 @@ class OnDemand:
         with self._timed("augment"):
             records = augment_questions(questions, texts, self.topk, self.augmenter)
         with self._timed("encode"):
-            self._encode([passage for record in records for passage in record.passages])
+            self.encode([passage for record in records for passage in record.passages])
         return [self._with_adapters(record) for record in records]
 
     def provide(self, texts: Sequence[str]) -> list[AugmentedPassage]:
@@ -76,7 +76,7 @@ class OnDemand:
         assert self.library is not None
         written = dict(self.augmenter.augment(texts))
         passages = [passage for text in texts if (passage := written[text]) is not None]
-        self._encode(passages)
+        self.encode(passages)
         for text in texts:
             passage = written[text]
             if passage is None or self.library.key(passage) not in self.library.store:
@@ -84,7 +84,8 @@ class OnDemand:
                 raise PragError(f"a passage has no adapter: {reason}", where=repr(text[:60]))
         return passages
 
-    def _encode(self, passages: Sequence[AugmentedPassage]) -> None:
+    def encode(self, passages: Sequence[AugmentedPassage]) -> None:
+        """Make the adapters that passages lack; why one could not be made stands in the library's `failed`."""
         assert self.library is not None
         missing = self.library.missing(passages)
         if missing:

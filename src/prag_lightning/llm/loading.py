@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import quantization_config
+from transformers.utils import logging, quantization_config
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.llm.gate import (
@@ -28,6 +28,7 @@ from prag_lightning.llm.greedy import end_tokens, greedy_config, settings_in_for
 from prag_lightning.llm.names import SETTING, ModelSource, find_model, model_hint, short_name
 from prag_lightning.lora.names import DEFAULT_TARGETS
 from prag_lightning.lora.stack import LoraStack, LoraWeights
+from prag_lightning.progress import has_bars
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -145,9 +146,10 @@ def load_llm(
         weights = {"dtype": torch.float32, **_unpacked()}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.location, output_loading_info=True, ignore_mismatched_sizes=True, **weights, **options
-        )
+        with _bars_as_ours():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source.location, output_loading_info=True, ignore_mismatched_sizes=True, **weights, **options
+            )
     except Exception as error:  # whatever a folder of rubbish makes of transformers, tokenizers and safetensors
         raise _unloadable(model_name, source, setting, error) from error
     model, loading = loaded
@@ -213,6 +215,19 @@ def parameter_bytes(model_name: str, dtype: torch.dtype, *, trust_remote_code: b
 def _in_use() -> PragError:
     hint = "Take the pieces of that one to the end, or close its iterator"
     return PragError("the model is still writing another answer", hint=hint)
+
+
+@contextmanager
+def _bars_as_ours() -> Iterator[None]:
+    """Let transformers show its bars where ours are shown."""
+    hides = logging.is_progress_bar_enabled() and not has_bars()
+    if hides:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if hides:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _unpacked() -> dict[str, Any]:

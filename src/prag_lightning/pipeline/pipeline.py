@@ -60,6 +60,7 @@ class Pipeline:
         self.settings, self.data = settings, data
         self.compute, self.processes = compute or Compute(), processes
         self._library: AdapterLibrary | None = None
+        self._may_create = False
         if llm is not None and llm.model.dtype == self.compute.dtype:
             llm.model.to(self.compute.device)  # type: ignore[arg-type]
             self.llm = llm
@@ -119,8 +120,9 @@ class Pipeline:
     # Adapters
 
     def library(self, *, create: bool) -> AdapterLibrary:
-        """The adapters of this experiment, which are opened once; see `AdapterLibrary`."""
-        if self._library is None:
+        """The adapters of this experiment, which are opened once, or once more to be added to; see `AdapterLibrary`."""
+        if self._library is None or (create and not self._may_create):
+            self._may_create = create
             data, settings = self.data, self.settings
             builder = ExampleBuilder(
                 data.prompts,
