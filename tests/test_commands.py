@@ -175,7 +175,7 @@ def test_help_of_a_command_has_the_usual_settings_and_says_how_to_see_all(capsys
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (["f"], ["fit"]),
+        (["f"], ["fit", "forget"]),
         (["data", ""], ["check"]),
         (["fit", "--model.lora"], ["--model.lora_a", "--model.lora_alpha", "--model.lora_rank"]),
         (["test", "--model.merge", "s"], ["score", "sum"]),

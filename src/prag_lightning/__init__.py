@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from prag_lightning.lightning.trainer import PragTrainer
     from prag_lightning.lightning.warmup.datamodule import WarmupDataModule
     from prag_lightning.lightning.warmup.module import WarmupModule
+    from prag_lightning.parametric_rag import ParametricRAG
 
 __version__ = "0.1.0"
 __all__ = [
+    "ParametricRAG",
     "PragDataModule",
     "PragModule",
     "PragTrainer",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ParametricRAG": "parametric_rag",
     "PragDataModule": "lightning.datamodule",
     "PragModule": "lightning.module",
     "PragTrainer": "lightning.trainer",

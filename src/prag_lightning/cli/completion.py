@@ -15,7 +15,7 @@ from prag_lightning.cli.parser import choices
 from prag_lightning.cli.settings import experiment_parser
 from prag_lightning.errors import InputError
 
-_FILES = ("--config", "--out", "--documents", "--data.data_path", "--data.corpus", "--data.prompts")
+_FILES = ("--config", "--out", "--documents", "--store", "--data.data_path", "--data.corpus", "--data.prompts")
 SHELLS = ("bash", "zsh", "tcsh")
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
+from prag_lightning.memory.settings import CONFIG_FILE, PROMPTS_FILE, arguments, config_of
 from prag_lightning.records import Json
 from prag_lightning.resources import AUGMENTED, locate
 
 _FLAGS = ("--config", "-c")
+_EXPERIMENTS = ("--model.model_name", "--data.corpus", "--data.retriever")
+"""Settings that name an experiment where there is no configuration."""
 _WARMUP_STAGES = ("warmup-data", "fit")
 _MOST_FILES = 100
+DOCUMENTS = "configs/documents.yaml"
+"""What stores are made with where no configuration says otherwise."""
 _INPUTS = ("model_name", "augment_model", "base_weight", "data_path", "corpus", "prompts")
 """Settings that may be paths of what is there already; all others are names, or places of outputs."""
 
@@ -41,6 +47,35 @@ def with_bases(args: Sequence[str]) -> list[str]:
                     hint="Name each once under 'base'",
                 )
     return expanded
+
+
+def with_store(args: Sequence[str], default: str | None = None, *, keep: bool = False, new: bool = False) -> list[str]:
+    """The command line with the store that `--store` names turned into its configuration, before all others, and into
+    the places of what it holds.
+
+    Args:
+        args: The command line.
+        default: The store where none is named, and no experiment; one that may be made is this whatever is named.
+        keep: Leave the option in, for a parser that has it.
+        new: Whether the store may still have to be made, by the configuration that is given or else by the default.
+
+    Raises:
+        InputError: if there is no such store.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--store", type=Path)
+    found, others = parser.parse_known_args(args)
+    given = any(arg.partition("=")[0] in _FLAGS for arg in others)
+    stands_alone = given or any(arg.partition("=")[0] in _EXPERIMENTS for arg in others)
+    if found.store is None and default is not None and (new or not stands_alone):
+        found.store = Path(default)
+    if found.store is None:
+        return list(args)
+    own = [f"--store={found.store}"] if keep else []
+    if new and not (found.store / CONFIG_FILE).exists():
+        return [*([] if given else ["--config", DOCUMENTS]), *others, *arguments(found.store), *own]
+    prompts = f"--data.prompts={found.store / PROMPTS_FILE}"
+    return ["--config", str(config_of(found.store)), *others, *arguments(found.store), prompts, *own]
 
 
 def config_files(args: Sequence[str]) -> list[Path]:

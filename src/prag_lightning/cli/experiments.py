@@ -1,13 +1,15 @@
-"""The commands that train nothing: plan, ask, check, export, report."""
+"""The commands without a trainer: plan, ask, check, export, report, and those of a store, sync and forget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jsonargparse import Namespace
+
 from prag_lightning.cli.front import COMMANDS
 from prag_lightning.cli.parser import HelpFormatter
 from prag_lightning.cli.quiet import quiet_libraries
-from prag_lightning.cli.settings import Parser, experiment_parser, parse, pipeline_of
+from prag_lightning.cli.settings import STORE, Parser, experiment_parser, memory_of, parse, pipeline_of
 from prag_lightning.errors import InputError
 
 _OF_AN_EXPERIMENT = ("-c", "--config", "--model", "--data", "--trainer", "--seed", "--print_config", "--help-all")
@@ -24,6 +26,9 @@ def run_experiment_command(command: str, args: Sequence[str]) -> None:
         _report(args)
         return
     settings = parse(experiment_command_parser(command), args)
+    if settings.get("store") is not None:
+        _run_on_store(command, settings)
+        return
     pipeline = pipeline_of(settings, command)
     if command == "plan":
         from prag_lightning.commands.plan import plan
@@ -44,10 +49,33 @@ def run_experiment_command(command: str, args: Sequence[str]) -> None:
         export(pipeline, settings.out, **{name: settings[name] for name in options})
 
 
+def _run_on_store(command: str, settings: Namespace) -> None:
+    memory = memory_of(settings, command)
+    if command == "ask":
+        from prag_lightning.commands.ask import ask
+
+        ask(memory.asker(), settings.question, as_json=settings.json)
+    elif command == "forget":
+        from prag_lightning.commands.sync import forget
+
+        forget(memory, settings.id)
+    else:
+        from prag_lightning.commands.sync import sync
+
+        sync(memory, settings.documents or (), settings.corpus or (), dry_run=settings.dry_run)
+
+
 def experiment_command_parser(command: str) -> Parser:
     """The parser of one of them: an experiment's settings, and its own."""
     parser = experiment_parser(command, COMMANDS[command].help)
-    if command == "plan":
+    if command in ("ask", "sync", "forget"):
+        unset = "unset means the configuration's corpus, or memory" if command == "ask" else f"unset means {STORE}"
+        parser.add_argument("--store", type=str, help=f"The folder that holds documents; {unset}.")
+    if command == "sync":
+        _add_sync(parser)
+    elif command == "forget":
+        parser.add_argument("id", help="Of a document or a passage, or a folder of documents, ending in /.")
+    elif command == "plan":
         parser.add_argument(
             "--measure",
             type=bool,
@@ -66,6 +94,16 @@ def experiment_command_parser(command: str) -> Parser:
     else:
         _add_report(parser)
     return parser
+
+
+def _add_sync(parser: Parser) -> None:
+    parser.add_argument(
+        "--documents",
+        nargs="+",
+        help="Folders and files to be held as they are now: what is new or changed is encoded, what is gone dropped.",
+    )
+    parser.add_argument("--corpus", nargs="+", help="Corpus files, whose passages are held as they are.")
+    parser.add_argument("--dry-run", action="store_true", help="Say what there is to do, and do nothing.")
 
 
 def _add_export(parser: Parser) -> None:

@@ -36,8 +36,10 @@ _GROUPS = {
         Command("predict", "questions without gold answers are answered", "--config FILE"),
         Command("report", "all results as a table, and as a page with intervals and comparisons", "FOLDER"),
     ),
-    "A question of your own": (
-        Command("ask", "answered from the passages found for it", '--config FILE "Where was Ada Lovelace born?"'),
+    "Documents and questions of your own": (
+        Command("sync", "documents become adapters: what is new, changed or gone", "--documents FOLDER"),
+        Command("forget", "a document leaves no trace", "ID"),
+        Command("ask", "answered from the passages found for it", '--store FOLDER "Where was Ada Lovelace born?"'),
     ),
     "Before and beside them": (
         Command("plan", "what is left to do, how long it takes and how much it holds", "--config FILE"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from prag_lightning.cli.config_files import is_warmup, with_bases
+from prag_lightning.cli.config_files import is_warmup, with_bases, with_store
 from prag_lightning.cli.front import COMMANDS
 from prag_lightning.cli.parser import HelpFormatter, OneLineErrors, add_files, show_usual
 from prag_lightning.cli.usual import USUAL
@@ -18,8 +19,11 @@ from prag_lightning.pipeline.settings import DataSettings, ModelSettings
 
 if TYPE_CHECKING:
     from prag_lightning.llm.compute import Compute
+    from prag_lightning.memory.memory import Memory
     from prag_lightning.pipeline.pipeline import Pipeline
 
+STORE = "memory"
+"""The store of commands that are given neither one nor a configuration."""
 TRAINER_SETTINGS = (
     "accelerator strategy devices num_nodes precision logger callbacks fast_dev_run max_epochs min_epochs max_steps "
     "min_steps max_time limit_train_batches limit_val_batches limit_test_batches limit_predict_batches "
@@ -75,8 +79,12 @@ def parse(parser: Parser, args: Sequence[str]) -> Namespace:
         InputError: for a file, a setting or a value that cannot be.
     """
     _prepare_help(parser, args)
+    command = parser.prog.removeprefix("prag ")
+    has_store = any(action.dest == "store" for action in parser._actions)
+    if not {"-h", "--help", "--help-all"} & set(args):
+        args = with_store(args, STORE if has_store else None, keep=has_store, new=command == "sync")
     args = with_bases(["--help" if arg == "--help-all" else arg for arg in args])
-    is_warmup(parser.prog.removeprefix("prag "), args)
+    is_warmup(command, args)
     parser.check_files(args)
     settings: Namespace = parser.instantiate(parser.parse_args(args))
     return settings
@@ -102,6 +110,39 @@ def pipeline_of(settings: Namespace, command: str) -> Pipeline:
     from prag_lightning.pipeline.pipeline import Pipeline
 
     return Pipeline(settings.model, ExperimentData(settings.data), compute_of(settings.trainer, command))
+
+
+def memory_of(settings: Namespace, command: str) -> Memory:
+    """The store that settings name, and the pipeline that it works with.
+
+    Raises:
+        InputError: if something else stands there, or the settings are others than it was made with.
+    """
+    from prag_lightning.memory.memory import Memory
+    from prag_lightning.memory.settings import CONFIG_FILE, check_place, check_settings
+
+    folder = Path(settings.store)
+    check_place(folder)
+    if (folder / CONFIG_FILE).exists():
+        check_settings(folder, settings.model, settings.data)
+    precision = settings.trainer.precision
+    trainer = {} if precision is None else {"precision": str(precision)}
+    return Memory(folder, pipeline_of(settings, command), trainer)
+
+
+def open_memory(store: Path, args: Sequence[str]) -> Memory:
+    """A store, for use from Python; it is made with the first documents, where it is not yet.
+
+    Args:
+        store: The folder.
+        args: Settings as on the command line.
+
+    Raises:
+        InputError: as for a command.
+    """
+    parser = experiment_parser("sync")
+    parser.add_argument("--store", type=str)
+    return memory_of(parse(parser, [f"--store={store}", *args]), "sync")
 
 
 def load_pipeline(config: str, *overrides: str) -> Pipeline:

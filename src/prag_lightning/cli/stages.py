@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from prag_lightning.cli.config_files import is_warmup, with_bases
+from prag_lightning.cli.config_files import is_warmup, with_bases, with_store
 from prag_lightning.cli.front import COMMANDS
 from prag_lightning.cli.quiet import quiet_libraries
 from prag_lightning.cli.settings import print_help
@@ -27,7 +27,7 @@ def run_stage(command: str, args: list[str]) -> None:
     if {"-h", "--help"} & set(args) and command in USUAL:
         print_help(command)
         return
-    args = with_bases(["--help" if arg == "--help-all" else arg for arg in args])
+    args = with_bases(["--help" if arg == "--help-all" else arg for arg in with_store(args)])
     warmup = is_warmup(command, args)
     quiet_libraries()
     from lightning.pytorch.utilities.exceptions import SIGTERMException

@@ -22,7 +22,11 @@ USUAL = {
     + "model.answer_extraction model.adapters_from model.output_root data.augment_model data.retrieve_at_test "
     "data.per_device_eval_batch_size " + _ADAPTERS + _DEVICE,
     "plan": _FILES + _PASSAGES + _ADAPTERS + "model.inference_method model.group_tokens measure " + _DEVICE,
-    "ask": "config model.model_name data.with_cot data.topk data.prompts question json "
+    "sync": "config store documents corpus dry_run model.model_name data.prompts data.augment_model data.chat "
+    "data.splitter.words data.splitter.overlap data.splitter.language data.augment.qa_per_passage model.lora_rank "
+    "model.lora_alpha model.learning_rate model.num_train_epochs model.group_tokens model.adapter_format " + _DEVICE,
+    "forget": "store id",
+    "ask": "config store model.model_name data.with_cot data.topk data.prompts question json "
     + _ANSWERS
     + _PASSAGES
     + _ADAPTERS

@@ -84,7 +84,7 @@ class PromptTemplates:
             raise InputError(
                 f"template_date is {template_date!r}", where="data.template_date", hint=f"Give one like {TEMPLATE_DATE}"
             ) from error
-        data = _read(locate(path))
+        data = read_prompt_file(locate(path))
         templates = {name: _template(data, name, str(path)) for name in _PLACEHOLDERS}
         templates |= {name: _template(data, name, str(path)) for name in _OPTIONAL if _value(data, name) is not None}
         fewshot = data.get("fewshot") or {}
@@ -240,7 +240,7 @@ def end_with_full_stop(answer: str) -> str:
     return answer if answer.endswith(".") else answer + "."
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_prompt_file(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A prompt file's templates over those of the file that its key `base` names, relative to it."""
     if path.resolve() in above:
         raise InputError("the prompt file builds on itself", where=str(path), hint="Take it out of its own 'base'")
@@ -250,7 +250,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return data
     if not isinstance(base, str):
         raise InputError("'base' is no file's name", where=str(path), hint="Give the name of one prompt file")
-    return _merged(_read(path.parent / base, (*above, path.resolve())), data)
+    return _merged(read_prompt_file(path.parent / base, (*above, path.resolve())), data)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

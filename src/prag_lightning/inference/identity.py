@@ -31,7 +31,16 @@ _IN_PATH = frozenset(
 _OF_NO_ANSWER = frozenset(
     {
         *("offline_root", "warmup_root", "output_root", "augment_root", "trust_remote_code", "group_tokens"),
-        *("data_path", "data_type", "sample", "require_answers", "per_device_eval_batch_size", "augment", "chat"),
+        *(
+            "data_path",
+            "data_type",
+            "sample",
+            "require_answers",
+            "per_device_eval_batch_size",
+            "augment",
+            "chat",
+            "splitter",
+        ),
     }
 )
 """Settings that say where things are, how fast they are done, which questions are asked, or how passages were

@@ -73,6 +73,15 @@ def adapter_hash(directory: Path) -> str:
         raise InputError(f"no base_weight: {error.strerror}", where=str(directory / WEIGHTS_FILE), hint=hint) from error
 
 
+def adapter_bytes(weights: LoraWeights, adapter_format: AdapterFormat) -> int:
+    """What an adapter of this shape takes on disk, without its small configuration file."""
+    return _count(weights) * {"float32": 8, "bfloat16": 4, "int4": 1}[adapter_format] // 2
+
+
+def _count(weights: LoraWeights) -> int:
+    return sum(tensor.numel() for pair in weights.values() for tensor in pair)
+
+
 class AdapterStore:
     """Adapters of one recipe, each under a key of its content, with links from the published places.
 
@@ -114,12 +123,11 @@ class AdapterStore:
     @property
     def bytes_each(self) -> int:
         """What an adapter takes on disk, without its small configuration file."""
-        halves = {"float32": 8, "bfloat16": 4, "int4": 1}[self.adapter_format]
-        return self._parameters * halves // 2
+        return adapter_bytes(self.base_weight, self.adapter_format)
 
     @property
     def _parameters(self) -> int:
-        return sum(tensor.numel() for pair in self.base_weight.values() for tensor in pair)
+        return _count(self.base_weight)
 
     def __contains__(self, key: str) -> bool:
         """Whether an adapter has been stored, and is not cut short."""

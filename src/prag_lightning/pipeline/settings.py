@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from prag_lightning.augment import AugmentSettings, ChatSettings
 from prag_lightning.data.boundary import AnswerBoundary
 from prag_lightning.data.chat_text import TEMPLATE_DATE
-from prag_lightning.errors import InputError
+from prag_lightning.errors import InputError, check_least
 from prag_lightning.files import safe_name
 from prag_lightning.inference.methods import INFERENCE_METHODS, InferenceMethod, uses_adapters
 from prag_lightning.llm.names import short_name
@@ -169,6 +169,25 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class SplitterSettings:
+    """How the documents of a store are cut into passages.
+
+    Args:
+        words: Of a passage, about, in whole sentences.
+        overlap: Sentences that a passage has in common with the one before.
+        language: Of the documents, as an ISO 639-1 code: it decides where sentences end.
+    """
+
+    words: int = 100
+    overlap: int = 1
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        check_least(self, "data.splitter", 1, "words")
+        check_least(self, "data.splitter", 0, "overlap")
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The questions of a dataset, where their passages come from, and who augments them.
 
@@ -196,6 +215,7 @@ class DataSettings:
         augment: How `prag augment` asks for rewrites and QA pairs.
         chat: A server that speaks the OpenAI chat API and augments in place of a local LLM; its model is
             `augment_model`.
+        splitter: How the documents of a store are cut into passages.
 
     Raises:
         InputError: naming the setting that cannot be.
@@ -220,6 +240,7 @@ class DataSettings:
     per_device_eval_batch_size: int = 16
     augment: AugmentSettings = AugmentSettings()  # noqa: RUF009  frozen, so sharing it is safe
     chat: ChatSettings | None = None
+    splitter: SplitterSettings = SplitterSettings()
 
     def __post_init__(self) -> None:
         safe_name(self.dataset, "data.dataset")

@@ -1,0 +1,139 @@
+"""What a store was made with: a configuration like any other, which every command finds in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from prag_lightning.data.prompts import read_prompt_file
+from prag_lightning.errors import InputError
+from prag_lightning.files import read_yaml, write_text
+from prag_lightning.memory.contents import CORPUS_FILE
+from prag_lightning.pipeline.settings import DataSettings, ModelSettings, as_dict
+from prag_lightning.records import Json
+from prag_lightning.resources import locate, shipped
+
+CONFIG_FILE, PROMPTS_FILE = "config.yaml", "prompts.yaml"
+ADAPTERS, AUGMENTED = "adapters", "augmented"
+"""Folders within a store."""
+_HEAD = "# What this store was made with; prag sync --store FOLDER keeps to it.\n"
+_ANSWERING = frozenset(
+    "inference_method max_new_tokens answer_extraction abstain_below merge adapters_from topk per_device_eval_batch_size".split()
+)
+"""Settings that may be others each time the store is asked."""
+_OF_THE_PLACE = frozenset(
+    "offline_root warmup_root output_root augment_root corpus retriever retrieve_at_test data_path data_type sample "
+    "require_answers trust_remote_code".split()
+)
+"""Settings that the store gives, or that have no part in it."""
+
+
+def arguments(folder: Path) -> list[str]:
+    """What a command line has beside `--config` for everything to be in the store."""
+    return [
+        f"--model.offline_root={folder / ADAPTERS}",
+        f"--data.augment_root={folder / AUGMENTED}",
+        f"--data.corpus={folder / CORPUS_FILE}",
+        "--data.retrieve_at_test=true",
+    ]
+
+
+def config_of(folder: Path) -> Path:
+    """The configuration of a store.
+
+    Raises:
+        InputError: if there is no store.
+    """
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        raise InputError(
+            "there is no store",
+            where=str(folder),
+            hint="Make one with prag sync --documents FOLDER, or name another with --store",
+        )
+    return path
+
+
+def check_place(folder: Path) -> None:
+    """See that a store can stand in a folder.
+
+    Raises:
+        InputError: if something else is there.
+    """
+    if (folder / CONFIG_FILE).exists():
+        return
+    if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
+        raise InputError("something that is no store stands there", where=str(folder), hint="Name another with --store")
+
+
+def make_store(folder: Path, model: ModelSettings, data: DataSettings, trainer: Mapping[str, Json]) -> None:
+    """Write what a store is made with, where nothing is yet.
+
+    Args:
+        folder: The store.
+        model: Settings of the LLM and of training.
+        data: Settings of prompts, augmentation and cutting.
+        trainer: Those of the trainer that decide results.
+
+    Raises:
+        InputError: if the settings name a retriever.
+    """
+    if data.retriever is not None:
+        raise InputError(
+            "a store searches its own passages, by BM25 in memory", where="data.retriever", hint="Leave it unset"
+        )
+    write_text(folder / PROMPTS_FILE, _yaml(read_prompt_file(locate(data.prompts))))
+    settings = {"model": decisive(model), "data": decisive(data), "trainer": dict(trainer)}
+    write_text(folder / CONFIG_FILE, _HEAD + _yaml({name: values for name, values in settings.items() if values}))
+
+
+def check_settings(folder: Path, model: ModelSettings, data: DataSettings) -> None:
+    """See that settings are those that a store was made with, but for how it is asked.
+
+    Raises:
+        InputError: naming the first that is another.
+    """
+    made_with = read_yaml(config_of(folder), "store's configuration", "Restore it")
+    for group, settings in (("model", model), ("data", data)):
+        held = made_with.get(group) or {}
+        for name, value in decisive(settings).items():
+            if name not in _ANSWERING and value != held.get(name):
+                raise InputError(
+                    f"{name} is {value!r}, and the store was made with {held.get(name)!r}",
+                    where=f"{group}.{name}, {folder}",
+                    hint="Leave it as it is, or make another store",
+                )
+
+
+def decisive(settings: ModelSettings | DataSettings) -> dict[str, Json]:
+    """What is kept of settings: all but places; paths so that they hold in any directory."""
+    values = {name: value for name, value in as_dict(settings).items() if name not in _OF_THE_PLACE}
+    for name in ("model_name", "augment_model", "base_weight", "general_text"):
+        if values.get(name) is not None:
+            values[name] = _anywhere(values[name])
+    if values.get("base_weight") == "warmup" and isinstance(settings, ModelSettings):
+        raise InputError(
+            "a store names its base_weight", where="model.base_weight", hint="Give the folder that the warm-up wrote"
+        )
+    if "target_modules" in values:
+        values["target_modules"] = list(values["target_modules"])
+    values.pop("prompts", None)
+    if isinstance(settings, DataSettings):
+        values.pop("model_name", None)
+    return values
+
+
+def _anywhere(name: str) -> str:
+    """A path as it holds in any directory: of what ships as it is named, else whole; a name that is no path as it
+    is."""
+    path = locate(name)
+    if not path.exists():
+        return name
+    path = path.resolve()
+    return path.relative_to(shipped().resolve()).as_posix() if path.is_relative_to(shipped().resolve()) else str(path)
+
+
+def _yaml(values: dict[str, Json]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
