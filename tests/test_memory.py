@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -298,6 +301,40 @@ def test_an_answer_comes_in_pieces():
     assert [answer.reply for answer in rag.ask([question, question])] == [rag.ask(question).reply] * 2
     with pytest.raises(InputError, match="the question is empty"):
         rag.ask([question, " "])
+
+
+def test_it_works_in_a_notebook():
+    Path("handbook/selma.txt").write_text(SELMA)
+    cells = [
+        "from prag_lightning import ParametricRAG",
+        f"rag = ParametricRAG(store='memory', config={DEMO!r}, settings={ALONE!r})",
+        "rag.add('handbook/').encoded",
+        "rag.ask('What did Selma Drumkin work as?').text",
+        "rag",
+    ]
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    said = [[output["data"]["text/plain"] for output in cell.outputs if "data" in output] for cell in notebook.cells]
+    assert said[2:4] == [["1"], ["'sailor'"]]
+    assert said[4][0].endswith("store='memory'): 1 documents")
+    assert not any(output.get("name") == "stdout" for cell in notebook.cells for output in cell.outputs)
+
+
+def test_the_example_of_the_readme_runs():
+    for name, text in (("travel.md", f"# Travel\n## Crew\n{SELMA}"), ("old.md", f"# Old\n{PAULA}")):
+        Path("handbook", name).write_text(text)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    model = 'ParametricRAG("smollm2-135m-instruct", '
+    assert model in code
+    code = code.replace(model, f"ParametricRAG(config={DEMO!r}, ").replace(
+        "How many days may I travel a week?", "What did Selma Drumkin work as?"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("sailor handbook/travel.md, line 3, Travel > Crew: ")
+    rag = opened()
+    assert list(rag.documents) == ["handbook/old.md", "handbook/travel.md"]  # sync found it again
 
 
 def test_the_import_is_quick_and_loads_no_torch():

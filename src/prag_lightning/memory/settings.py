@@ -20,7 +20,8 @@ ADAPTERS, AUGMENTED = "adapters", "augmented"
 """Folders within a store."""
 _HEAD = "# What this store was made with; prag sync --store FOLDER keeps to it.\n"
 _ANSWERING = frozenset(
-    "inference_method max_new_tokens answer_extraction abstain_below merge adapters_from topk per_device_eval_batch_size".split()
+    "inference_method max_new_tokens answer_extraction abstain_below merge adapters_from topk "
+    "per_device_eval_batch_size".split()
 )
 """Settings that may be others each time the store is asked."""
 _OF_THE_PLACE = frozenset(
