@@ -321,7 +321,7 @@ def test_it_works_in_a_notebook():
 
 
 def test_the_example_of_the_readme_runs():
-    for name, text in (("travel.md", f"# Travel\n## Crew\n{SELMA}"), ("old.md", f"# Old\n{PAULA}")):
+    for name, text in (("travel.md", f"# Selma Drumkin\n\n{SELMA}"), ("old.md", f"# Old\n{PAULA}")):
         Path("handbook", name).write_text(text)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     model = 'ParametricRAG("smollm2-135m-instruct", '
@@ -332,7 +332,7 @@ def test_the_example_of_the_readme_runs():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("sailor handbook/travel.md, line 3, Travel > Crew: ")
+    assert done.stdout.startswith("sailor handbook/travel.md, line 3, Selma Drumkin: ")
     rag = opened()
     assert list(rag.documents) == ["handbook/old.md", "handbook/travel.md"]  # sync found it again
 
