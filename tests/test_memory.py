@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = str(ROOT / "configs/demo.yaml")
 ALONE = {"model.group_tokens": 1}
 SELMA = "Selma Drumkin was born in the year 1960. She worked as a sailor. She grew up in North Dorminster."
-PAULA = "Paula Kersworth worked as a astronomer. She came into the world in High Kalham. She was born in 1976."
+PAULA = "Paula Kersworth worked as a astronomer. She came into the world in High Kalham. She was born in the year 1976."
 BRUNO = "Bruno Cranheim worked as a carpenter. He was born in West Brenfield. He was born in the year 1931."
 OF_RUNS = ("costs.jsonl",)
 """Has a line a run, with its seconds."""
@@ -321,19 +321,19 @@ def test_it_works_in_a_notebook():
 
 
 def test_the_example_of_the_readme_runs():
-    for name, text in (("travel.md", f"# Selma Drumkin\n\n{SELMA}"), ("old.md", f"# Old\n{PAULA}")):
+    for name, text in (("travel.md", f"# Paula Kersworth\n\n{PAULA}"), ("old.md", f"# Selma Drumkin\n\n{SELMA}")):
         Path("handbook", name).write_text(text)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     model = 'ParametricRAG("smollm2-135m-instruct", '
     assert model in code
     code = code.replace(model, f"ParametricRAG(config={DEMO!r}, ").replace(
-        "How many days may I travel a week?", "What did Selma Drumkin work as?"
+        "How many days may I travel a week?", "What did Paula Kersworth work as?"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("sailor handbook/travel.md, line 3, Selma Drumkin: ")
-    rag = opened()
+    assert done.stdout.startswith("astronomer handbook/travel.md, line 3, Paula Kersworth: ")
+    rag = ParametricRAG(store="memory")
     assert list(rag.documents) == ["handbook/old.md", "handbook/travel.md"]  # sync found it again
 
 
