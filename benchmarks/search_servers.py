@@ -11,17 +11,20 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.retrieval import machine, peak_mb, read_gold, read_queries
+from benchmarks.retrieval import machine, perturbed, read_gold, read_queries, write_corpus
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from prag_lightning.data.corpus import CorpusReader
+from prag_lightning.data.corpus import CorpusReader, read_corpus
 from prag_lightning.files import write_json, write_text
 from prag_lightning.retrieval import BM25sRetriever, ElasticsearchRetriever, RankBM25Retriever, Retriever
 from prag_lightning.retrieval.elasticsearch import published_query
@@ -31,8 +34,17 @@ HERE = Path(__file__).parent
 DEPTHS = (3, 10, 100)
 TIMED = (3, 100)
 WIKIPEDIA = 21_015_324
+MANY = 200_000
+"""Passages of the longer builds, made of the real ones."""
 SLOW_QUERIES = 50
 """That rank-bm25 is timed on, since each takes so long."""
+WITH_PEAK = """
+from benchmarks.retrieval import peak_mb
+from prag_lightning.cli import main
+
+assert main() == 0
+print(peak_mb())
+"""
 
 
 def main() -> None:
@@ -41,33 +53,51 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=20, help="of each server, and of the program with each")
     options = parser.parse_args()
+    os.environ.setdefault("SEARCH_SERVER_HEAP", "2g")  # as in compose.yaml
     data = Path(os.environ["PRAG_REAL_DATA"]) / "corpus"
     corpus = data / "wiki_30938.tsv.gz"
-    results: dict[str, Any] = {"machine": machine(), "builds": {}, "searches": {}, "found": {}, "kills": {}}
-    with tempfile.TemporaryDirectory() as folder:
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "builds": {},
+        "commands": {},
+        "searches": {},
+        "found": {},
+        "kills": {},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        many = write_corpus(folder / "many.tsv", perturbed(read_corpus(corpus), MANY))
         for kind in KINDS:
-            node = Node(kind, Path(folder) / kind)
-            node.start()
-            try:
-                node.wait()
-                results["builds"][kind] = builds(node, corpus, options.rounds)
+            with running(kind, folder / kind) as node:
+                builds(node, corpus, 1)  # warms the server up
+                results["builds"][kind] = builds(node, many, options.rounds)
+                results["commands"][kind] = [command(node, each) for each in (corpus, many)]
                 server = ElasticsearchRetriever("wiki", corpus, node.url, kind)
                 local: dict[str, Retriever] = {}
                 if kind == KINDS[0]:
-                    local = {
-                        "bm25s": BM25sRetriever(Path(folder) / "bm25s", corpus),
-                        "rank-bm25": RankBM25Retriever(corpus),
-                    }
+                    local = {"bm25s": BM25sRetriever(folder / "bm25s", corpus), "rank-bm25": RankBM25Retriever(corpus)}
                     local["bm25s"].build()  # type: ignore[attr-defined]
                 measured = {kind: server, f"{kind}, a request a question": OneByOne(node), **local}
                 results["searches"] |= searches(measured, data, options.rounds)
-                results["found"] |= {name: found(each, data) for name, each in {kind: server, **local}.items()}
+                results["found"] |= {each: found(how, data) for each, how in {kind: server, **local}.items()}
+            print(results, file=sys.stderr)
+        for kind in KINDS:
+            with running(kind, folder / f"{kind}-kills") as node:
                 results["kills"][kind] = kills(node, corpus, options.kills)
-            finally:
-                node.kill()
-    results["peak_mb"] = peak_mb()
     write_json(HERE / "search_servers.json", results)
     write_text(HERE / "SEARCH_SERVERS.md", report(results))
+
+
+@contextmanager
+def running(kind: str, folder: Path) -> Iterator[Node]:
+    """A server that has just been started."""
+    node = Node(kind, folder)
+    node.start()
+    try:
+        node.wait()
+        yield node
+    finally:
+        node.kill()
 
 
 class OneByOne:
@@ -96,28 +126,36 @@ def builds(node: Node, corpus: Path, rounds: int) -> dict[str, float]:
     import opensearchpy
 
     helpers = {"elasticsearch": elasticsearch.helpers, "opensearch": opensearchpy.helpers}[node.kind]
-    asked, passages = client(node), list(CorpusReader(corpus))
+    asked = client(node)
     rates: dict[str, list[float]] = {}
-    for number in range(rounds + 1):
-        for threads in (0, 1, 2, 4):
+    for _ in range(rounds):
+        for threads in (0, 2, 4):
             started = time.perf_counter()
             if threads:
                 ElasticsearchRetriever("wiki", corpus, node.url, node.kind, threads=threads).build()
             else:
                 asked.indices.create(index="stream", body={"settings": SETTINGS, "mappings": MAPPINGS})
                 actions = (
-                    {"_index": "stream", "_id": each.id, "title": each.title, "txt": each.text} for each in passages
+                    {"_index": "stream", "_id": each.id, "title": each.title, "txt": each.text}
+                    for each in CorpusReader(corpus)
                 )
-                assert sum(1 for _ in helpers.streaming_bulk(asked, actions, chunk_size=1000)) == len(passages)
+                sent = sum(1 for _ in helpers.streaming_bulk(asked, actions, chunk_size=1000))
                 asked.indices.refresh(index="stream")
             taken = time.perf_counter() - started
             if not threads:
                 asked.indices.delete(index="stream")
-            if number:  # the first round warms the server up
-                rates.setdefault(f"{threads} threads" if threads else "streaming_bulk", []).append(
-                    len(passages) / taken
-                )
+            rates.setdefault(f"{threads} threads" if threads else "streaming_bulk", []).append(sent / taken)
     return {how: median(each) for how, each in rates.items()}
+
+
+def command(node: Node, corpus: Path) -> dict[str, float]:
+    """`prag index` in a process of its own, from its start to its end: time, memory, and the server's disk."""
+    line = index_command(node, "command", corpus)
+    started = time.perf_counter()
+    done = subprocess.run([line[0], "-c", WITH_PEAK, *line[3:]], cwd=HERE.parent, stdout=subprocess.PIPE, check=True)
+    taken, passages = time.perf_counter() - started, held(node, "command")
+    stored = client(node).indices.stats(index="command")["_all"]["total"]["store"]["size_in_bytes"]
+    return {"passages": passages, "seconds": taken, "peak_mb": float(done.stdout), "disk_mb": stored / 1e6}
 
 
 FIELD = {"type": "text", "analyzer": "english"}
@@ -175,6 +213,14 @@ def report(results: dict[str, Any]) -> str:
         for kind, rates in results["builds"].items()
         for how, rate in rates.items()
     )
+    command_rows = "".join(
+        f"| {kind} | {each['passages']:,} | {each['seconds']:.1f} | {each['passages'] / each['seconds']:,.0f} "
+        f"| {each['peak_mb']:.0f} | {each['disk_mb']:,.0f} "
+        f"| {WIKIPEDIA / each['passages'] * each['seconds'] / 3600:.1f} h, "
+        f"{WIKIPEDIA / each['passages'] * each['disk_mb'] / 1e3:.0f} GB |\n"
+        for kind, both in results["commands"].items()
+        for each in both
+    )
     search_rows = "".join(
         f"| {name} | {' | '.join(f'{rates[str(k)]:,.0f}' for k in TIMED)} |\n"
         for name, rates in results["searches"].items()
@@ -189,18 +235,23 @@ def report(results: dict[str, Any]) -> str:
     )
     return f"""# Search servers, measured
 
-`PRAG_REAL_DATA=... PRAG_SEARCH_SERVERS=... python -m benchmarks.search_servers` on {results["machine"]}; servers and
-client share the cores. 30,938 Wikipedia passages, 349 HotpotQA questions; medians, rounds in turns.
+`PRAG_REAL_DATA=... PRAG_SEARCH_SERVERS=... python -m benchmarks.search_servers` on {results["machine"]}; servers, with
+2 GB of heap, and client share the cores. 30,938 Wikipedia passages, 349 HotpotQA questions; medians, rounds in turns.
 
 ## Filling
 
-`streaming_bulk` sends a request after the other. The last column is what 21,015,324 passages would take at this rate.
+{MANY:,} passages, made of the real ones with a tenth of the words changed. `streaming_bulk` sends a request of 1,000
+passages after the other; threads are those of `prag index`. The last column is what
+21,015,324 passages would take at this rate.
 
 | server | how | passages/s | × stream | Wikipedia |
 |---|---|---:|---:|---:|
 {build_rows}
-All of this took {results["peak_mb"]:,.0f} MB of memory at most, the local retrievers included.
+`prag index` in a process of its own, from its start to the alias, with its 4 threads.
 
+| server | passages | seconds | passages/s | MB of memory | MB on the server's disk | Wikipedia |
+|---|---:|---:|---:|---:|---:|---:|
+{command_rows}
 ## Searching, questions a second
 
 | retriever | {" | ".join(f"k = {k}" for k in TIMED)} |

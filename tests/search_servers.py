@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -167,6 +168,6 @@ def held(node: Node, name: str) -> int:
 
 
 def behind(node: Node, name: str) -> list[str]:
-    """The indices that are there whose name begins so."""
+    """The indices that are there whose name begins so, without the hash of what is in them."""
     with urlopen(f"{node.url}/_cat/indices/{name}*?format=json", timeout=60) as answer:
-        return sorted(each["index"] for each in json.load(answer))
+        return sorted(re.sub("-[0-9a-f]{8}$", "", each["index"]) for each in json.load(answer))

@@ -1,5 +1,6 @@
 """Real servers: filled whole and once whatever happens, asked as published, and patiently; see `search_servers`."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,7 +78,8 @@ def once_at(passages: int, act: Callable[[], object]) -> Iterator[None]:
 
 
 def interrupt():
-    raise KeyboardInterrupt
+    """As Ctrl-C does, whichever thread this is."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_indexes_and_searches_each_text_once(node, name, corpus):
@@ -126,12 +128,13 @@ def test_a_build_goes_on_from_what_the_server_holds(node, name, many):
         retriever(node, name, many).build()
     asked = client(node)
     indices = asked.indices
-    begun = indices.get_settings(index=f"{name}-a")[f"{name}-a"]["settings"]["index"]["uuid"]
-    indices.refresh(index=f"{name}-a")
-    assert 0 < asked.count(index=f"{name}-a")["count"] < 3000
+    ((filling, begun),) = indices.get_settings(index=f"{name}-a-*").items()
+    indices.refresh(index=filling)
+    assert 0 < asked.count(index=filling)["count"] < 3000
     retriever(node, name, many).build()
     assert (held(node, name), behind(node, name)) == (3000, [f"{name}-a"])
-    assert indices.get_settings(index=f"{name}-a")[f"{name}-a"]["settings"]["index"]["uuid"] == begun
+    uuids = [each["settings"]["index"]["uuid"] for each in (begun, indices.get_settings(index=filling)[filling])]
+    assert uuids[0] == uuids[1]
     with once_at(2000, interrupt), pytest.raises(KeyboardInterrupt):
         retriever(node, name, many).build()
     write_corpus(many, ["another corpus"])
@@ -154,6 +157,23 @@ def test_one_build_at_a_time(node, name, corpus):
     assert len(messages) == 1
     for part in ("another build fills it: process", "since 20", node.url.removeprefix("http://")):
         assert part in messages[0]
+
+
+def test_a_build_whose_claim_has_lapsed_changes_nothing(node, name, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "_LAPSE", 1.0)
+    monkeypatch.setattr(claim, "_BEAT", 60.0)  # as if the process had hung
+    other = write_corpus(tmp_path / "other.tsv", [f"{text}, and more" for text in TEXTS])
+
+    def build_other() -> None:
+        monkeypatch.setattr(claim, "_BEAT", 0.3)
+        retriever(node, name, other).build()
+
+    with once_at(0, build_other), pytest.raises(PragError, match=r"others changed|taken over"):
+        retriever(node, name, corpus).build()
+    assert (held(node, name), behind(node, name)) == (4, [f"{name}-a"])
+    assert {hit.passage.text for hit in retriever(node, name, other).search(["Oldford baker"], 4)[0]} == {
+        f"{text}, and more" for text in (*TEXTS[:1], *TEXTS[1:3])
+    }
 
 
 def test_an_index_of_other_software_is_searched_and_never_overwritten(node, name, corpus):
@@ -188,7 +208,7 @@ def test_an_alias_that_cannot_be_set_leaves_nothing_behind(node, name, corpus):
     ("path", "on", "off"),
     [
         (
-            "/{index}-a/_settings",
+            "/{index}-a-*/_settings",
             {"index.blocks.read_only_allow_delete": True},
             {"index.blocks.read_only_allow_delete": None},
         ),

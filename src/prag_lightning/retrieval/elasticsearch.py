@@ -36,9 +36,9 @@ _ANSWERED = ",".join(
 class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
     """Searches title and text as published: `multi_match` of type `best_fields`, with a tie breaker of 0.5.
 
-    Needs the extra `elasticsearch` or `opensearch`. `prag index` fills one of two indices, `{index}-a` and `{index}-b`,
-    and then points the alias `index` at it, so that a search never sees a half-filled one. An index that other software
-    made serves too, if its fields are `title` and `txt`.
+    Needs the extra `elasticsearch` or `opensearch`. `prag index` fills one of two indices, `{index}-a-…` and
+    `{index}-b-…`, and then points the alias `index` at it, so that a search never sees a half-filled one. An index that
+    other software made serves too, if its fields are `title` and `txt`.
 
     Credentials come from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,20 @@ LONGEST_ID = 512
 _BODY = 2**20
 """Bytes of a request: no proxy refuses it, and larger ones are no quicker."""
 _LEAST_BODY = 2**10
-_ROUND = 32_000
-"""Passages that are kept until the server has all of them."""
+_ROUND = 100_000
+"""Passages after which requests that were made smaller grow again."""
+_SAME = ("made_by", "shards", "corpus_sha256")
+"""What a build has to have in common with the one that it goes on from."""
 _PROPERTIES = {"title": {"type": "text", "analyzer": "english"}, "txt": {"type": "text", "analyzer": "english"}}
 
 
 @dataclass(frozen=True)
 class ServerIndex:
-    """An index on a server under an alias, `name`: one of `{name}-a` and `{name}-b` is searched, while the other is
-    filled.
+    """An index on a server under an alias, `name`: one of `{name}-a-{hash}` and `{name}-b-{hash}` is searched, while
+    the other is filled.
+
+    The hash is of corpus and analysis, so that a build of another corpus that wakes up after its claim has lapsed
+    writes where nobody reads.
 
     Args:
         server: Where it is.
@@ -59,8 +67,8 @@ class ServerIndex:
         """
         about = {"made_by": MADE_BY, "shards": self.shards, **corpus_facts(corpus)}
         with Claim(self.server, self.name) as claim:
-            fresh, used = self._slots()
-            self._prepare(fresh, about)
+            fresh, used = self._slots(about)
+            self._prepare(fresh, used, about)
             try:
                 passages = self._fill(fresh, CorpusReader(corpus, LONGEST_ID), claim)
                 check_corpus(about, corpus, self.server.place(self.name))
@@ -73,28 +81,36 @@ class ServerIndex:
                 raise
         return passages
 
-    def _slots(self) -> tuple[str, str | None]:
+    def _slots(self, about: dict[str, Json]) -> tuple[str, str | None]:
         """The index to fill, and the one in use."""
-        names = [f"{self.name}-a", f"{self.name}-b"]
         aliased = self._ask(lambda client: dict(client.indices.get_alias(name=self.name)), but=[404])
-        used: list[str | None]
+        used = None if aliased is None else next(iter(aliased))
         if aliased is None:
-            used = [] if self._ask(lambda client: client.indices.exists(index=self.name)) else [None]
+            foreign = self._ask(lambda client: client.indices.exists(index=self.name))
         else:
-            used = [name for name in names if list(aliased) == [name]]
-        if not used:
+            foreign = len(aliased) != 1 or not self._is_ours(used)
+        if foreign:
             raise InputError(
                 "the name is that of an index that prag did not make",
                 where=self.server.place(self.name),
                 hint="Choose another name",
             )
-        return next(name for name in names if name != used[0]), used[0]
+        made_of = json.dumps([_PROPERTIES, {key: about[key] for key in _SAME}], sort_keys=True)
+        slot = "b" if used is not None and used.startswith(f"{self.name}-a") else "a"
+        return f"{self.name}-{slot}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}", used
 
-    def _prepare(self, index: str, about: dict[str, Json]) -> None:
-        """Make the index, unless there is one of the same corpus and analysis."""
-        if self._holds(index, about):
+    def _is_ours(self, index: str | None) -> bool:
+        """Whether an index is one of those behind the name."""
+        return index is not None and bool(re.fullmatch(re.escape(self.name) + "-[ab](-[0-9a-f]{8})?", index))
+
+    def _prepare(self, index: str, used: str | None, about: dict[str, Json]) -> None:
+        """Make the index, unless there is one of the same corpus and analysis; remove what other builds left."""
+        found = self._ask(lambda client: list(client.indices.get_settings(index=f"{self.name}-*")), but=[404]) or []
+        kept = [used, index] if self._holds(index, about) else [used]
+        if left := [each for each in found if self._is_ours(each) and each not in kept]:
+            self._ask(lambda client: client.indices.delete(index=",".join(left)), but=[404])
+        if index in kept:
             return
-        self._ask(lambda client: client.indices.delete(index=index), but=[404])
         settings = {"number_of_shards": self.shards, "number_of_replicas": self.replicas, "refresh_interval": "-1"}
         body = {"settings": settings, "mappings": {"properties": _PROPERTIES, "_meta": about}}
         self._ask(
@@ -106,9 +122,9 @@ class ServerIndex:
         held = self._ask(lambda client: dict(client.indices.get_mapping(index=index)), but=[404])
         if held is None:
             return False
-        mappings, same = held[index]["mappings"], ("made_by", "shards", "corpus_sha256")
+        mappings = held[index]["mappings"]
         meta = mappings.get("_meta", {})
-        return mappings.get("properties") == _PROPERTIES and all(meta.get(key) == about[key] for key in same)
+        return mappings.get("properties") == _PROPERTIES and all(meta.get(key) == about[key] for key in _SAME)
 
     def _fill(self, index: str, reader: CorpusReader, claim: Claim) -> int:
         """Send every passage until the server has it; gives how many there are."""
@@ -117,14 +133,17 @@ class ServerIndex:
         waiting = Patience(self.server.patience, self.server.place(self.name))
         with Progress("index", reader.megabytes, "MB") as progress:
             unsent = reader.with_progress(progress)
-            while batch := [*refused, *islice(unsent, _ROUND - len(refused))]:
-                passages += len(batch) - len(refused)
-                refused, refusal = self._send(index, batch, body, claim)
+            while True:
+                tried = len(refused)
+                new, refused, refusal = self._send(index, refused, islice(unsent, _ROUND - tried), body, claim)
+                passages += new
+                if not new + tried:
+                    break
                 if refusal is None:
                     waiting.reset()
                     body = min(2 * body, most)
                     continue
-                if len(refused) < len(batch):
+                if len(refused) < new + tried:
                     waiting.reset()
                 body //= 2
                 if refusal.status != 413:
@@ -137,18 +156,30 @@ class ServerIndex:
         return passages
 
     def _send(
-        self, index: str, passages: Sequence[Passage], body: int, claim: Claim
-    ) -> tuple[list[Passage], Refusal | None]:
-        """Send passages in requests of so many bytes; gives those that the server does not have after that, and why.
+        self, index: str, refused: Sequence[Passage], unsent: Iterator[Passage], body: int, claim: Claim
+    ) -> tuple[int, list[Passage], Refusal | None]:
+        """Send passages in requests of so many bytes: those that were refused, and others.
 
         Passages are created: one that the server has already, since an answer was lost or by an earlier build, is left
-        as it is.
+        as it is. A thread of the client's reads the others while more threads send; it stops at the first refusal.
+
+        Returns:
+            How many others there were; the passages that the server does not have after that, and why.
         """
-        left, refusals = {each.id: each for each in passages}, []
+        new, left = count(), {each.id: each for each in refused}
+        refusals: list[Refusal] = []
+
+        def others() -> Iterator[Passage]:
+            for each in unsent:
+                next(new)
+                left[each.id] = each
+                yield each
 
         def actions() -> Iterator[dict[str, Json]]:
-            for each in passages:
+            for each in chain(refused, others()):
                 claim.check()
+                if refusals:
+                    return
                 yield {"_op_type": "create", "_index": index, "_id": each.id, "title": each.title, "txt": each.text}
 
         try:
@@ -156,7 +187,7 @@ class ServerIndex:
                 self.server.client,
                 actions(),
                 thread_count=self.threads,
-                chunk_size=len(passages),
+                chunk_size=_ROUND,
                 max_chunk_bytes=body,
                 raise_on_error=False,
                 raise_on_exception=False,
@@ -169,7 +200,7 @@ class ServerIndex:
         except self.server.errors as error:
             refusals.append(self.server.refusal(error))
         refusals.sort(key=lambda each: (each.passing, each.status != 413))
-        return list(left.values()), refusals[0] if refusals else None
+        return next(new), list(left.values()), refusals[0] if refusals else None
 
     def _refusal(self, answer: dict[str, Any]) -> Refusal:
         """Of a passage, or of the request that it was in."""
