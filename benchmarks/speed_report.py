@@ -95,4 +95,8 @@ prag-tiny writes a rewrite and three QA pairs.
 
 | batch | passages a second |
 |---:|---:|
-{augment_rows}"""
+{augment_rows}
+## Retrieving
+
+[The local retrievers](RETRIEVAL.md), and [search servers beside them](SEARCH_SERVERS.md), have pages of their own.
+"""

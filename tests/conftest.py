@@ -50,16 +50,6 @@ def node(request, search_nodes) -> search_servers.Node:
     return search_nodes[request.param]
 
 
-@pytest.fixture
-def own_node(tmp_path) -> Iterator[search_servers.Node]:
-    """A server of the paper's kind that is not started yet, and may be killed."""
-    if reason := search_servers.missing():
-        pytest.skip(reason)
-    node = search_servers.Node("elasticsearch", tmp_path / "server")
-    yield node
-    node.kill()
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A Llama with random weights."""

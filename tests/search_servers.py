@@ -57,11 +57,12 @@ class Node:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
-    def wait(self, nodes: int = 1) -> None:
-        """Wait until it answers, in a cluster of so many nodes, and its indices can be searched."""
+    def wait(self, nodes: int = 1, status: str = "yellow") -> None:
+        """Wait until it answers, in a cluster of so many nodes, and its indices can be searched; with the status
+        `green` also until all their copies are there."""
         assert self._process is not None
         end = time.monotonic() + _SECONDS_TO_START
-        health = f"{self.url}/_cluster/health?wait_for_status=yellow&wait_for_nodes={nodes}&timeout=10s"
+        health = f"{self.url}/_cluster/health?wait_for_status={status}&wait_for_nodes={nodes}&timeout=10s"
         while time.monotonic() < end and self._process.poll() is None:
             with suppress(OSError, ValueError), urlopen(health, timeout=20) as answer:
                 if not json.load(answer)["timed_out"]:

@@ -150,7 +150,7 @@ def test_a_cluster_finds_what_one_node_finds_and_outlives_a_node(three, corpus):
     timer.join()
     assert held(three[0], "wiki") == PASSAGES
     three[1].start()
-    three[1].wait(nodes=3)
+    three[1].wait(nodes=3, status="green")
     assert same_scores(found.search(queries, 10), expected)
     killed, answers = later(0.5, three[2].kill), []
     for _ in count():

@@ -142,7 +142,8 @@ def test_a_build_goes_on_from_what_the_server_holds(node, name, many):
     assert (held(node, name), behind(node, name)) == (1, [f"{name}-b"])
 
 
-def test_one_build_at_a_time(node, name, corpus):
+def test_one_build_at_a_time(node, name, corpus, monkeypatch):
+    monkeypatch.setattr(claim, "_BEAT", 0.3)
     messages = []
 
     def build_too() -> None:
@@ -160,7 +161,7 @@ def test_one_build_at_a_time(node, name, corpus):
 
 
 def test_a_build_whose_claim_has_lapsed_changes_nothing(node, name, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(claim, "_LAPSE", 1.0)
+    monkeypatch.setattr(claim, "_LAPSE", 0.5)
     monkeypatch.setattr(claim, "_BEAT", 60.0)  # as if the process had hung
     other = write_corpus(tmp_path / "other.tsv", [f"{text}, and more" for text in TEXTS])
 
@@ -220,7 +221,7 @@ def test_an_alias_that_cannot_be_set_leaves_nothing_behind(node, name, corpus):
     ],
 )
 def test_what_is_blocked_is_said(node, name, corpus, path, on, off, monkeypatch):
-    monkeypatch.setattr(claim, "_LAPSE", 1.0)  # a cluster that is read-only keeps the claim as well
+    monkeypatch.setattr(claim, "_LAPSE", 0.5)  # a cluster that is read-only keeps the claim as well
     block = once_at(0, lambda: node.put(path.format(index=name), on))
     with block, pytest.raises(PragError, match=r"takes nothing in: .*blocked by.*disk") as caught:
         retriever(node, name, corpus).build()
@@ -244,16 +245,14 @@ def test_a_client_of_the_other_kind_is_named(search_nodes, name):
 
 
 @pytest.mark.usefixtures("small_rounds")
-def test_a_build_outlives_its_server(own_node, name, many, capsys):
-    own_node.start()
-    own_node.wait()
+def test_a_build_outlives_its_server(search_nodes, name, many, capsys):
+    node = search_nodes["elasticsearch"]
 
     def restart() -> None:
-        own_node.kill()
-        own_node.start()
+        node.kill()
+        node.start()
 
-    found = retriever(own_node, name, many)
     with once_at(2000, restart):
-        found.build()
-    assert held(own_node, name) == 3000
+        retriever(node, name, many).build()
+    assert held(node, name) == 3000
     assert "asking again in 1 s" in capsys.readouterr().err

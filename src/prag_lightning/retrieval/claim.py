@@ -90,13 +90,18 @@ class Claim:
         by = f"{held['_source']['by']}, since {held['_source']['since']}"
         where = self._server.place(self._name)
         print(f"{where}: a build was begun by {by}; seeing whether it still runs", file=sys.stderr)
+        renewed = 0
         while held is not None and time.monotonic() < end:
             time.sleep(_BEAT / 3)
             now = self._read()
             if now is not None and now["_version"] != held["_version"]:
-                raise InputError(
-                    f"another build fills it: {by}", where=where, hint="Wait until that one has ended, or end it"
-                )
+                # The first may have been on its way when its build was killed.
+                renewed += 1
+                end = time.monotonic() + _LAPSE
+                if renewed > 1:
+                    raise InputError(
+                        f"another build fills it: {by}", where=where, hint="Wait until that one has ended, or end it"
+                    )
             held = now
         return held
 

@@ -48,7 +48,7 @@ class ElasticsearchRetriever(IndexedRetriever, VersionedRetriever):
         url: The server's, or those of several nodes of one cluster, of which another is asked where one is gone; unset
             means ELASTICSEARCH_URL, with commas between several, or else http://localhost:9200. It can hold name and
             password, but then these stand in every dump of the configuration.
-        server: Which client to talk with: each refuses the other's servers.
+        server: Which client to talk with: Elasticsearch's refuses an OpenSearch server.
         ca_certs: Certificates to trust instead of the system's.
         verify_certs: Whether to check the server's certificate.
         timeout: Seconds to wait for an answer.

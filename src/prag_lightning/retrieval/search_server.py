@@ -19,6 +19,7 @@ Kind = Literal["elasticsearch", "opensearch"]
 _PASSING = (None, 429, 502, 503, 504)
 """Statuses that a server gives for a while: it is away, starting, full, or its proxy waits for it."""
 _BLOCKED = "cluster_block_exception"
+_NO_SHARD = "no_shard_available_action_exception"
 _REASON_LENGTH = 300
 _LONGEST_PAUSE = 60.0
 
@@ -43,7 +44,9 @@ class Refusal(Exception):
         kind, reason = "", str(error)
         if isinstance(error, Mapping):
             cause = next(iter(error.get("root_cause") or ()), error)
-            kind, reason = str(cause.get("type", "")), str(cause.get("reason") or error.get("reason"))
+            kind, reason = str(cause.get("type", "")), str(cause.get("reason") or error.get("reason") or "")
+        if kind == _NO_SHARD or not reason:  # as a server says it that misses shards
+            reason = "some of its shards are not there"
         return cls(status if isinstance(status, int) else None, kind, reason)
 
     @property
@@ -108,6 +111,14 @@ def whole(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return answer
 
 
+def _root(error: BaseException) -> str:
+    """What the operating system said, where a client wraps it in errors of its own."""
+    root = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    return (root.strerror or str(root)) if isinstance(root, OSError) else str(error)
+
+
 class Patience:
     """Waits for a server that is away, longer each time, and says so on the standard error.
 
@@ -123,6 +134,7 @@ class Patience:
     def reset(self) -> None:
         """Begin anew, since something was answered."""
         self._pause, self._end = 1.0, 0.0
+        self._status: int | None = None
 
     def wait(self, refusal: Refusal) -> None:
         """Wait before asking again.
@@ -134,6 +146,8 @@ class Patience:
         self._end = self._end or now + self.seconds
         if not refusal.passing or now >= self._end:
             raise refusal.named(self.place) from refusal
+        if refusal.status != self._status:  # one that answers at all is soon ready
+            self._pause, self._status = 1.0, refusal.status
         pause = min(self._pause, self._end - now)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         # Goes above a bar, where there is one.
@@ -150,7 +164,7 @@ class SearchServer:
     Credentials come from the environment: ELASTICSEARCH_API_KEY, or ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD.
 
     Args:
-        kind: Which client to talk with: each refuses the other's servers.
+        kind: Which client to talk with: Elasticsearch's refuses an OpenSearch server.
         urls: Of the nodes.
         ca_certs: Certificates to trust instead of the system's.
         verify_certs: Whether to check the server's certificate.
@@ -219,7 +233,9 @@ class SearchServer:
             kind = "unsupported"
         elif isinstance(error, library.SerializationError):
             status = 502
-        return Refusal(status if isinstance(status, int) else None, kind, str(error))
+        if not isinstance(status, int):
+            return Refusal(None, kind, _root(error))
+        return Refusal(status, kind, str(error))
 
     def place(self, name: str) -> str:
         """Where an index is, without name and password."""

@@ -113,8 +113,10 @@ class ServerIndex:
             return
         settings = {"number_of_shards": self.shards, "number_of_replicas": self.replicas, "refresh_interval": "-1"}
         body = {"settings": settings, "mappings": {"properties": _PROPERTIES, "_meta": about}}
+        # A node that goes before the copies are there would take the only one of its passages with it.
         self._ask(
-            lambda client: client.indices.create(index=index, body=body), but=["resource_already_exists_exception"]
+            lambda client: client.indices.create(index=index, body=body, wait_for_active_shards="all"),
+            but=["resource_already_exists_exception"],
         )
 
     def _holds(self, index: str, about: dict[str, Json]) -> bool:
