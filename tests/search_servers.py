@@ -145,7 +145,7 @@ def kill_program_often(line: list[str], kills: int, rng: random.Random) -> int:
         with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as program:
             # The next one waits until the claim of the one before lapses, and gets as far as that one again.
             try:
-                program.communicate(timeout=rng.uniform(3, 8) + (CLAIM_SECONDS if killed else 0))
+                program.communicate(timeout=rng.uniform(1, 6) + (CLAIM_SECONDS if killed else 0))
                 break
             except subprocess.TimeoutExpired:
                 program.kill()
