@@ -2,8 +2,10 @@
 and files that change."""
 
 import gzip
+import hashlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from own_data import augment
 from prag_lightning.cli.entry import main
-from prag_lightning.data.corpus import CorpusReader
-from prag_lightning.records import Passage
+from prag_lightning.data.corpus import CorpusReader, read_corpus, write_passages
+from prag_lightning.errors import InputError
+from prag_lightning.records import Passage, Source
 from prag_lightning.retrieval import BM25sRetriever, RankBM25Retriever, Tokenisation
 from readers import parquet
 
@@ -197,3 +200,70 @@ def test_a_corpus_that_changed_is_read_again_and_its_index_refused(tmp_path, cap
     assert "the index was made with corpus_sha256" in capsys.readouterr().out
     assert main(["index", *options[:3]]) == 0
     assert on_disk.search(["river"], 1)[0][0].passage.text == "A river dries."
+
+
+FOUND = [
+    Passage("Handbook > Travel: Three days.", "a.md#1", "Handbook", Source("a.md", None, 12, "Handbook > Travel")),
+    Passage("Report: The mill is old.", "b.pdf#2", "Report", Source("b.pdf", 3)),
+    Passage("The bridge is new.", "3", "Bridge"),
+]
+
+
+@pytest.mark.parametrize("name", ["c.tsv", "c.jsonl", "c.parquet"])
+def test_a_corpus_says_where_its_passages_stand(name, tmp_path):
+    if name == "c.parquet":
+        write_passages(tmp_path / "c.jsonl", FOUND)
+        rows = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+        keys = {key: None for row in rows for key in row}
+        (tmp_path / name).write_bytes(parquet([keys | row for row in rows]))
+    else:
+        write_passages(tmp_path / name, FOUND)
+    assert read_corpus(tmp_path / name) == FOUND
+
+
+def test_a_corpus_without_sources_has_no_columns_for_them(tmp_path):
+    write_passages(tmp_path / "c.tsv", FOUND[2:])
+    assert (tmp_path / "c.tsv").read_text() == "id\ttext\ttitle\n3\tThe bridge is new.\tBridge\n"
+    with pytest.raises(InputError, match=r"written as \.tsv or \.jsonl .*c\.csv"):
+        write_passages(tmp_path / "c.csv", FOUND)
+
+
+def test_a_source_of_a_wrong_type_costs_its_row(tmp_path):
+    rows = [
+        {"id": 1, "text": "A.", "document": "a.pdf", "page": "ten"},
+        {"id": 2, "text": "B.", "document": ["a.pdf"]},
+        {"id": 3, "text": "C.", "document": "a.pdf", "page": 3.0, "line": None, "heading": ""},
+        {"id": 4, "text": "D.", "document": "a.pdf", "line": -1},
+        {"id": 5, "text": "E.", "document": "a.pdf", "heading": {}},
+        {"id": 6, "text": "F.", "page": "of no document"},
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    reader = CorpusReader(tmp_path / "c.jsonl")
+    assert [(each.id, each.source) for each in reader] == [
+        ("3", Source("a.pdf", 3)),
+        ("5", Source("a.pdf")),
+        ("6", None),
+    ]
+    assert reader.bad_rows == ["row 1: its page is 'ten'", "row 2: its document is ['a.pdf']", "row 4: its line is -1"]
+
+
+@pytest.mark.parametrize("backend", ["rank_bm25", "bm25s"])
+def test_what_is_found_says_where_it_stands_and_its_title_counts_once(backend, tmp_path):
+    path = tmp_path / "c.jsonl"
+    write_passages(path, FOUND)
+    retriever = RankBM25Retriever(path) if backend == "rank_bm25" else BM25sRetriever(tmp_path / "index", path)
+    if backend == "bm25s":
+        retriever.build()
+    found = retriever.search(["travel three days", "report mill", "bridge"], 1)
+    assert [hits[0].passage for hits in found] == FOUND
+    once = [Passage(each.text) for each in FOUND[:2]]
+    plain = RankBM25Retriever(once).search(["report"], 1)[0][0].score
+    assert RankBM25Retriever(FOUND[:2]).search(["report"], 1)[0][0].score == plain
+    assert FOUND[2].searched == "Bridge The bridge is new."
+
+
+def test_passages_without_a_source_are_the_corpus_that_they_were():
+    expected = hashlib.sha256(b'[["The bridge is new.", "3", "Bridge"]]').hexdigest()
+    assert RankBM25Retriever(FOUND[2:]).corpus_version() == expected
+    moved = [replace(FOUND[1], source=Source("b.pdf", 4))]
+    assert RankBM25Retriever(FOUND[1:2]).corpus_version() != RankBM25Retriever(moved).corpus_version()

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prag_lightning.cli.entry import main
@@ -37,6 +37,7 @@ def read(folder, name, content):
     return document
 
 
+@settings(deadline=None)
 @given(sentences=st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=60), words=st.integers(6, 60))
 def test_passages_are_whole_sentences_of_about_the_length(sentences, words):
     numbered = [f"{sentence[:-1]} {number}{sentence[-1]}" for number, sentence in enumerate(sentences)]
@@ -47,6 +48,7 @@ def test_passages_are_whole_sentences_of_about_the_length(sentences, words):
     assert all(size * 3 >= words for size in sizes) or len(sizes) == 1
 
 
+@settings(deadline=None)
 @given(sentences=st.integers(1, 60), words=st.integers(20, 60), overlap=st.integers(0, 3))
 def test_a_passage_begins_with_the_last_sentences_of_the_one_before(sentences, words, overlap):
     said = [f"The mill number {number} is old." for number in range(sentences)]
@@ -60,6 +62,7 @@ def test_a_passage_begins_with_the_last_sentences_of_the_one_before(sentences, w
         assert after.startswith(" ".join(shared))
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 500), words=st.integers(1, 60))
 def test_text_without_full_stops_is_cut_between_words(length, words):
     entries = [f"entry{number}" for number in range(length)]
@@ -68,6 +71,7 @@ def test_text_without_full_stops_is_cut_between_words(length, words):
     assert all(len(passage.split()) <= 2 * words for passage in passages)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=300))
 def test_any_text_is_cut(text):
     document = document_of_text("a.txt", text)
@@ -85,6 +89,7 @@ BLOCKS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(blocks=st.lists(BLOCKS, max_size=12), words=st.integers(1, 60), overlap=st.integers(0, 2))
 def test_every_word_stands_in_a_passage_and_every_passage_below_its_title(blocks, words, overlap):
     named = tuple(
@@ -102,6 +107,7 @@ def test_every_word_stands_in_a_passage_and_every_passage_below_its_title(blocks
     assert all(passage.source.document == "a.md" for passage in passages)
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 5), inserted=st.integers(1, 30), words=st.sampled_from([20, 50, 100]))
 def test_an_edit_leaves_the_passages_of_other_sections_as_they_were(number, inserted, words):
     sections = [[f"The {tree} number {i} is old and tall." for i in range(40)] for tree in "alder birch cedar".split()]

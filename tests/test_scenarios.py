@@ -81,10 +81,14 @@ def write_questions(questions: dict[str, str]) -> None:
     write_json("questions.json", [{"question": question, "answer": answer} for question, answer in questions.items()])
 
 
+def predictions(method: str) -> list[dict]:
+    """What `predict.json` says of each question."""
+    return read(one(f"results/**/{method}/questions/predict.json"))
+
+
 def answers() -> dict[str, tuple[str, float]]:
     """By question, the answer and its exact match."""
-    rows = read(one("results/**/prag/questions/predict.json"))
-    return {row["question"]: (row["eval_predict"].lower(), row["em"]) for row in rows}
+    return {row["question"]: (row["eval_predict"].lower(), row["em"]) for row in predictions("prag")}
 
 
 def passages_paid_for(root: str) -> list[int]:
@@ -105,6 +109,17 @@ def test_own_documents_are_changed_and_asked_again(capsys):
     assert before[COUNTRY] == ("nordelia", 1.0)
     assert before[LEADER] == ("yuri selbeck", 0.0)
     assert passages_paid_for("aug") == passages_paid_for("adapters") == [3]
+    (first,) = (row["passages"][0] for row in predictions("prag") if row["question"] == COUNTRY)
+    written = Path("documents/helstead.md").read_text(encoding="utf-8").split("\n")
+    assert (first["document"], first["title"], first["heading"]) == ("helstead.md", "Helstead", "Helstead")
+    assert first["id"].startswith("helstead.md#")
+    assert written[first["line"] - 1].startswith("Nadia Trancott")
+    prag("test", *config, "--data.retrieve_at_test=true", "--model.inference_method=icl")
+    (found,) = (row["passages"][0] for row in predictions("icl") if row["question"] == COUNTRY)
+    assert found == {**first, "score": found["score"]}
+    assert found["score"] > 0
+    prag("test", *config, "--model.inference_method=vanilla")
+    assert not any("passages" in row for row in predictions("vanilla"))
 
     # a fact and a gold answer are corrected, a document goes and another comes, with a question of its own
     changed = {**DOCUMENTS, "helstead.md": DOCUMENTS["helstead.md"].replace("Nordelia", "Lumeria")}

@@ -11,9 +11,10 @@ import elasticsearch
 import opensearchpy
 import pytest
 
+from prag_lightning.data.corpus import write_passages
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.progress import Progress
-from prag_lightning.records import Passage
+from prag_lightning.records import Passage, Source
 from prag_lightning.retrieval import ElasticsearchRetriever, claim, server_index
 from search_servers import behind, held
 
@@ -91,6 +92,24 @@ def test_indexes_and_searches_each_text_once(node, name, corpus):
     assert ids(river) == ["2"]
     assert nothing == []
     assert ids(found.search(["the rivers"], 10_001)[0]) == ["2"]
+
+
+def test_what_is_found_says_where_it_stands(node, name, tmp_path):
+    passages = [
+        Passage(
+            "Handbook > Travel: The baker travels.", "a.md#1", "Handbook", Source("a.md", None, 12, "Handbook > Travel")
+        ),
+        Passage("A river near Oldford.", "2", "River", Source("b.pdf", 3)),
+        Passage("Nothing else.", "3", "Other"),
+    ]
+    write_passages(tmp_path / "c.jsonl", passages)
+    found = retriever(node, name, tmp_path / "c.jsonl")
+    found.build()
+    assert [hits[0].passage for hits in found.search(["baker of the handbook", "river", "nothing"], 3)] == passages
+    title_alone = client(node).search(index=name, body={"query": {"match": {"title": "handbook"}}})
+    assert title_alone["hits"]["hits"] == []
+    found.build()
+    assert found.search(["river"], 1)[0][0].passage == passages[1]
 
 
 def test_both_servers_find_the_same_with_the_same_scores(search_nodes, name):

@@ -8,7 +8,7 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from prag_lightning.errors import InputError
 
@@ -33,6 +33,28 @@ class Source:
     page: int | None = None
     line: int | None = None
     heading: str = ""
+    NAMES: ClassVar = ("document", "page", "line", "heading")
+    """What its parts are called in files."""
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Json]) -> Source | None:
+        """Of a row that has its parts among others, numbers maybe as text; `None` if it names no document.
+
+        Raises:
+            ValueError: naming what has a wrong type.
+        """
+        if row.get("document") in (None, ""):
+            return None
+        document, heading = (scalar_text(row.get(name) or "") for name in ("document", "heading"))
+        page, line = (_number_from_1(row.get(name)) for name in ("page", "line"))
+        for name, value in zip(cls.NAMES, (document, page, line, heading), strict=True):
+            if value is None and row.get(name) not in (None, ""):
+                raise ValueError(f"its {name} is {row[name]!r}")
+        return cls(nfc(document or ""), page, line, nfc(heading or ""))
+
+    def to_json(self) -> dict[str, Json]:
+        """What is known of it, by name."""
+        return {name: value for name in self.NAMES if (value := getattr(self, name))}
 
     def __str__(self) -> str:
         """For people: ``travel.md, line 12, Travel > Days``."""
@@ -55,6 +77,20 @@ class Passage:
     id: str = ""
     title: str = ""
     source: Source | None = None
+
+    @property
+    def holds_title(self) -> bool:
+        """Whether the text begins with the title, as that of a document's passage does."""
+        return bool(self.title) and self.text.startswith((f"{self.title}: ", f"{self.title} > "))
+
+    @property
+    def searched(self) -> str:
+        """What retrieval compares with a question: title and text, the title once."""
+        return self.text if self.holds_title else f"{self.title} {self.text}"
+
+    def place_json(self) -> dict[str, Json]:
+        """Where it comes from: id and title, and of its source what is known."""
+        return {"id": self.id, "title": self.title, **(self.source.to_json() if self.source else {})}
 
 
 @dataclass(frozen=True)
@@ -116,12 +152,23 @@ class QAPair:
 
 @dataclass(frozen=True)
 class AugmentedPassage:
-    """A passage with the rewrite and the QA pairs that an LLM wrote about it (paper section 3.2.1)."""
+    """A passage with the rewrite and the QA pairs that an LLM wrote about it (paper section 3.2.1).
+
+    Args:
+        passage: Its text.
+        rewrite: The same in other words.
+        qa: About it.
+        pid: Its place among a question's passages.
+        origin: The corpus's passage of this text that was found, if that is known.
+        score: What it scored then.
+    """
 
     passage: str
     rewrite: str
     qa: tuple[QAPair, ...]
     pid: int = field(default=0, compare=False)
+    origin: Passage | None = field(default=None, compare=False)
+    score: float | None = field(default=None, compare=False)
 
     @property
     def content_hash(self) -> str:
@@ -150,11 +197,13 @@ class AugmentedPassage:
                 raise InputError(f"no key {key!r}", where=where, hint=f"{held[0].upper()}{held[1:]}")
         if not isinstance(value[qa_key], list) or not value[qa_key]:
             raise InputError(f"{qa_key!r} is not a list of QA pairs", where=where, hint="Augment this passage again")
+        text = _text(value, "passage", where)
         return cls(
-            passage=_text(value, "passage", where),
+            passage=text,
             rewrite=_text(value, rewrite_key, where),
             qa=tuple(QAPair.from_json(pair, f"{where}, {qa_key}[{i}]") for i, pair in enumerate(value[qa_key])),
             pid=value["pid"] if isinstance(value.get("pid"), int) else place,
+            origin=_origin(text, value),
         )
 
     def to_json(self, augment_model: str) -> dict[str, Json]:
@@ -164,6 +213,7 @@ class AugmentedPassage:
             "passage": self.passage,
             f"{augment_model}_rewrite": self.rewrite,
             f"{augment_model}_qa": [pair.to_json() for pair in self.qa],
+            **(self.origin.place_json() if self.origin else {}),
         }
 
 
@@ -223,6 +273,17 @@ class AugmentedQuestion:
         return record
 
 
+def _origin(text: str, value: Mapping[str, Json]) -> Passage | None:
+    """The corpus's passage that an augmented one says it is; other software may have something else there."""
+    key, title = scalar_text(value.get("id")), scalar_text(value.get("title"))
+    if key is None:
+        return None
+    try:
+        return Passage(text, key, title or "", Source.from_json(value))
+    except ValueError:
+        return Passage(text, key, title or "")
+
+
 def answer_from_json(value: Json, where: str) -> Answer:
     """A gold answer as JSON has it: a text, or a list of aliases; `None` and `[]` are no answer.
 
@@ -269,6 +330,12 @@ def _text(record: Mapping[str, Json], key: str, where: str) -> str:
     if text is None or not text.strip():
         raise InputError(f"{key!r} is not a text but {value!r}" if key in record else f"no key {key!r}", where=where)
     return whole_characters(text)
+
+
+def _number_from_1(value: Json) -> int | None:
+    """A whole number from 1, also in digits, or as a float, as pandas has it; `None` for anything else."""
+    text = "" if isinstance(value, bool) else scalar_text(value) or ""
+    return int(text) or None if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def nfc(text: str) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.files import write_records
 from prag_lightning.augment.provenance import UNKNOWN, Provenance
-from prag_lightning.augment.questions import KnownFirst, augment_questions
+from prag_lightning.augment.questions import KnownFirst, augment_questions, with_hits
 from prag_lightning.augment.survey import Augmentation, SplitSurvey, survey
 from prag_lightning.errors import InputError
 from prag_lightning.metrics import answer_presence, normalize_answer
-from prag_lightning.records import AugmentedPassage
+from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
 from prag_lightning.retrieval import Hit, report_unfound
 
 Search = Callable[[Sequence[str], int], Sequence[Sequence[Hit]]]
@@ -61,8 +61,8 @@ def augment_dataset(
         texts = [list(dict.fromkeys(hit.passage.text for hit in row)) for row in hits]
         candidates = [row[: count + spare] for row, count in zip(texts, counts, strict=True)]
         records = augment_questions([question for _, question, _ in todo], candidates, counts, augmenter)
-        for (split, *_), record in zip(todo, records, strict=True):
-            found[split].records[record.question.test_id] = record
+        for (split, *_), record, row in zip(todo, records, hits, strict=True):
+            found[split].records[record.question.test_id] = with_hits(record, row)
     if not write:
         return 0
     changed = [split for split, each in found.items() if _save(each, task, split)]
@@ -96,7 +96,7 @@ def _save(found: SplitSurvey, task: Augmentation, split: str) -> bool:
     one's.
     """
     records = [found.records[test_id] for test_id in sorted(found.records)]
-    changed = records != found.written
+    changed = _json(records, task) != _json(found.written, task)
     old, new = found.provenance, _provenance(found, task, changed)
     if changed:
         if not found.written:
@@ -107,6 +107,11 @@ def _save(found: SplitSurvey, task: Augmentation, split: str) -> bool:
     if (old is not None or changed) and new != old:
         new.write(task.folder, split)
     return changed
+
+
+def _json(records: Sequence[AugmentedQuestion], task: Augmentation) -> list[Json]:
+    """As they are written, with what does not count when records are compared: where passages stand in documents."""
+    return [record.to_json(task.augment_model) for record in records]
 
 
 def _provenance(found: SplitSurvey, task: Augmentation, changed: bool) -> Provenance:

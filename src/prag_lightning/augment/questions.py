@@ -8,6 +8,7 @@ from itertools import islice
 
 from prag_lightning.augment.base import Augmenter
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Question
+from prag_lightning.retrieval import Hit
 
 
 def augment_questions(
@@ -37,6 +38,21 @@ def augment_questions(
         passages = tuple(replace(augmented, pid=pid) for pid, augmented in enumerate(chosen))
         records.append(AugmentedQuestion(question, passages))
     return records
+
+
+def with_hits(record: AugmentedQuestion, hits: Sequence[Hit]) -> AugmentedQuestion:
+    """A question whose passages say which of the corpus they are, and what they scored.
+
+    Args:
+        record: Of any passages.
+        hits: What was found for the question, best first; of the same text the first counts.
+    """
+    by_text = {hit.passage.text: hit for hit in reversed(hits)}
+    passages = (
+        replace(passage, origin=hit.passage, score=hit.score) if (hit := by_text.get(passage.passage)) else passage
+        for passage in record.passages
+    )
+    return replace(record, passages=tuple(passages))
 
 
 class KnownFirst:

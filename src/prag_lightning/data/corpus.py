@@ -8,7 +8,6 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import count
 from math import ceil
 from pathlib import Path
@@ -26,8 +25,6 @@ SUFFIXES = (".tsv", ".jsonl", ".parquet")
 BAD_ROWS_SHOWN = 20
 _ID_NAMES, _TEXT_NAMES = ("id", "_id", "docid"), ("text", "contents")
 """What the columns are called: by DPR, by BEIR, by Pyserini."""
-SOURCE_NAMES = ("document", "page", "line", "heading")
-"""What the columns are called that say where a passage stands."""
 _PASSAGES_BETWEEN_COUNTS = 1000
 _LONGEST_ROW = 2**24
 """Bytes of a row: a file without line breaks, or one that unpacks into gigabytes, is not read into memory."""
@@ -147,7 +144,7 @@ class CorpusReader:
                 hint="It must name the columns id, text and title",
             )
         title_at = _place(header, ["title"])
-        source_at = {name: header.index(name) for name in SOURCE_NAMES if name in header}
+        source_at = {name: header.index(name) for name in Source.NAMES if name in header}
         for number, line in lines:
             cells = tsv_cells(line)
             if len(cells) != len(header):
@@ -183,7 +180,7 @@ class CorpusReader:
         self, number: int, text: str, key: str, title: str, source: Mapping[str, Json]
     ) -> Iterator[tuple[int, Passage]]:
         try:
-            place = source_from_json(source)
+            place = Source.from_json(source)
         except ValueError as error:
             self._skip(number, str(error))
         else:
@@ -193,34 +190,6 @@ class CorpusReader:
         self.bad_row_count += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(f"row {number}: {reason}")
-
-
-def source_from_json(row: Mapping[str, Json]) -> Source | None:
-    """Where a passage stands in a document, of a row with the keys of `SOURCE_NAMES`; `None` if it names no document.
-
-    Raises:
-        ValueError: naming what has a wrong type.
-    """
-    if row.get("document") in (None, ""):
-        return None
-    texts = {name: scalar_text(row.get(name) or "") for name in ("document", "heading")}
-    numbers = {name: _number_from_1(row.get(name)) for name in ("page", "line") if row.get(name) not in (None, "")}
-    for name, value in {**texts, **numbers}.items():
-        if value is None:
-            raise ValueError(f"its {name} is {row[name]!r}")
-    return Source(nfc(texts["document"] or ""), numbers.get("page"), numbers.get("line"), nfc(texts["heading"] or ""))
-
-
-def _number_from_1(value: Json) -> int | None:
-    """A whole number from 1, also in digits, or as a float, as pandas has it; `None` for anything else."""
-    text = scalar_text(value) or ""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 and not isinstance(value, bool) else 0
-    return number or None
-
-
-def source_to_json(source: Source | None) -> dict[str, Json]:
-    """What is known of a source, by the names of `SOURCE_NAMES`."""
-    return {} if source is None else {name: value for name, value in asdict(source).items() if value not in (None, "")}
 
 
 def write_passages(path: Path, passages: Iterable[Passage]) -> None:
@@ -235,12 +204,12 @@ def write_passages(path: Path, passages: Iterable[Passage]) -> None:
         PragError: if it cannot be written for another reason, such as a full disk.
     """
     check_written(path)
-    rows = [{"id": each.id, "text": each.text, "title": each.title, **source_to_json(each.source)} for each in passages]
+    rows = [{"text": each.text, **each.place_json()} for each in passages]
     content = io.StringIO()
     if path.suffix == ".jsonl":
         content.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
-        sources = SOURCE_NAMES if any("document" in row for row in rows) else ()
+        sources = Source.NAMES if any("document" in row for row in rows) else ()
         table = csv.DictWriter(
             content, ("id", "text", "title", *sources), restval="", delimiter="\t", lineterminator="\n"
         )

@@ -137,10 +137,25 @@ class Answerer:
                 for key, reply in replies.items()
                 if isinstance(reply, str)
             )
-        rows = [_row(record, journal.get(key) or replies[key]) for record, key in zip(batch, keys, strict=True)]
+        rows = [
+            _row(record, journal.get(key) or replies[key]) | self._rests_on(record, own)
+            for record, key, own in zip(batch, keys, encoded, strict=True)
+        ]
         if self.abstain_below is not None:
             self._rate(rows, keys, batch, journal, encoded, scores)
         return rows
+
+    def _rests_on(self, record: AugmentedQuestion, encoded: Sequence[AugmentedPassage]) -> Row:
+        """Under `passages`, where those come from that the method uses; nothing if that is not known of any."""
+        shown = record.passages if uses_passages(self.method) else ()
+        merged = encoded if uses_adapters(self.method) else ()
+        used = {passage.passage: passage for passage in (*shown, *merged)}.values()
+        places = [
+            passage.origin.place_json() | ({} if passage.score is None else {"score": passage.score})
+            for passage in used
+            if passage.origin is not None
+        ]
+        return {"passages": places} if places else {}
 
     def _rate(
         self,

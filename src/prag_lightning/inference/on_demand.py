@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from prag_lightning.augment.base import Augmenter
-from prag_lightning.augment.questions import augment_questions
+from prag_lightning.augment.questions import augment_questions, with_hits
 from prag_lightning.errors import PragError
 from prag_lightning.processes import ALONE, Processes
 from prag_lightning.progress import Progress
@@ -58,11 +58,12 @@ class OnDemand:
         texts = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
         if self.library is None:
             return [
-                AugmentedQuestion(question, tuple(AugmentedPassage(text, "", ()) for text in row))
-                for question, row in zip(questions, texts, strict=True)
+                with_hits(AugmentedQuestion(question, tuple(AugmentedPassage(text, "", ()) for text in row)), hits)
+                for question, row, hits in zip(questions, texts, found, strict=True)
             ]
         with self._timed("augment"):
             records = augment_questions(questions, texts, self.topk, self.augmenter)
+            records = [with_hits(record, hits) for record, hits in zip(records, found, strict=True)]
         with self._timed("encode"):
             self.encode([passage for record in records for passage in record.passages])
         return [self._with_adapters(record) for record in records]

@@ -41,7 +41,7 @@ class SplitAnswers:
             text, answers = row["text"], list(record.question.answers)
             row.update(evaluate(text, answers, self.with_cot, self.extraction))
             row["presence"] = answer_presence(text, answers)
-            row["passages"] = [passage.passage for passage in record.passages]
+            row["passage_texts"] = [passage.passage for passage in record.passages]
         self.scores.update(answered)
 
     def add(self, rows: Sequence[Row]) -> list[Row]:

@@ -118,7 +118,7 @@ def predictions_table(rows: Sequence[Mapping[str, Json]]) -> str:
     for row in rows:
         gold = row["answer"] if isinstance(row["answer"], str) else " / ".join(row["answer"])
         cells = [row["question"], gold, row["eval_predict"], f"{row['em']:.0f}", row["text"]]
-        cells.append(" · ".join(row.get("passages", ())))
+        cells.append(" · ".join(row.get("passage_texts", ())))
         lines.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from prag_lightning.data.corpus import CorpusReader, corpus_change, corpus_facts
 from prag_lightning.errors import InputError
 from prag_lightning.files import path_in_errors, read_json, write_json
 from prag_lightning.progress import Progress
-from prag_lightning.records import Json, Passage
+from prag_lightning.records import Json, Passage, Source
 from prag_lightning.retrieval import index_files
 from prag_lightning.retrieval.base import (
     Hit,
@@ -230,8 +230,8 @@ class _OpenIndex:
         ]
 
     def _passage(self, place: int) -> Passage:
-        text, key, title = json.loads(self.passages[place])
-        return Passage(text, key, title)
+        text, key, title, *source = json.loads(self.passages[place])
+        return Passage(text, key, title, Source(*source) if source else None)
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from prag_lightning.data.corpus import file_stamp
 from prag_lightning.errors import InputError, check_least
-from prag_lightning.records import Json, Passage, nfc
+from prag_lightning.records import Json, Passage, Source, nfc
 from prag_lightning.retrieval.base import Hit, IndexedRetriever, VersionedRetriever, check_corpus, search_distinct
 from prag_lightning.retrieval.search_server import Kind, Refusal, SearchServer, whole
 from prag_lightning.retrieval.server_index import MADE_BY, ServerIndex
@@ -183,7 +183,7 @@ def _check_name(index: str) -> None:
 def published_query(question: str) -> dict[str, Json]:
     """The search of the paper's experiments for a question, but for how many passages are asked for."""
     return {
-        "_source": ["title", "txt"],
+        "_source": ["title", "txt", "source"],
         "query": {
             "multi_match": {
                 "query": " ".join(nfc(question).split()[:_QUERY_WORDS]),
@@ -196,5 +196,15 @@ def published_query(question: str) -> dict[str, Json]:
 
 
 def _hit(found: dict[str, Json]) -> Hit:
-    source = found["_source"]
-    return Hit(Passage(source["txt"], found["_id"], source.get("title") or ""), float(found["_score"]))
+    held = found["_source"]
+    kept = held.get("source")
+    kept = kept if isinstance(kept, dict) else {}  # other software may have something else there
+    title = held.get("title") or kept.get("title") or ""
+    return Hit(Passage(held["txt"], found["_id"], title, _source(kept)), float(found["_score"]))
+
+
+def _source(kept: dict[str, Json]) -> Source | None:
+    try:
+        return Source.from_json(kept)
+    except ValueError:
+        return None

@@ -7,7 +7,8 @@ of our own, since bm25s reads its own kinds whole when it opens an index. A fold
 - `data.csc.index.npy`, `indices.csc.index.npy`, `indptr.csc.index.npy`: score `[P]` and passage `[P]` of each pair of a
   word and a passage that holds it, by word, and where each word's pairs begin `[V + 1]`.
 - `words.bin`, `word_ends.npy`: the words, sorted by their bytes, and where each ends `[V]`.
-- `passages.bin`, `passage_ends.npy`: a JSON list of text, id and title a passage, and where each ends `[D]`.
+- `passages.bin`, `passage_ends.npy`: a JSON list of text, id and title a passage, with document, page, line and
+  heading if it has a source, and where each ends `[D]`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -104,9 +105,10 @@ def build_index(
         strings, ends = files.enter_context((folder / f"{PASSAGES}s.bin").open("wb")), _Ends()
         spooled = [files.enter_context((spool / name).open("wb")) for name in ("passages", "words", "counts")]
         for block in _blocks(passages):
-            of_words = [_word_ids(words_of(f"{each.title} {each.text}"), vocabulary) for each in block]
+            of_words = [_word_ids(words_of(each.searched), vocabulary) for each in block]
             for each in block:
-                text = json.dumps([each.text, each.id, each.title], ensure_ascii=False)
+                source = () if each.source is None else astuple(each.source)
+                text = json.dumps([each.text, each.id, each.title, *source], ensure_ascii=False)
                 ends.add(strings.write(text.encode()))
             doc_freq = np.pad(doc_freq, (0, len(vocabulary) - len(doc_freq)))
             _spool(of_words, sum(map(len, lengths)), doc_freq, spooled)

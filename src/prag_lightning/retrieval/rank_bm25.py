@@ -71,7 +71,7 @@ class RankBM25Retriever(VersionedRetriever):
     def corpus_version(self) -> str | None:
         """A hash of the corpus; `None` if its file cannot be read."""
         if not isinstance(self.corpus, (str, Path)):
-            text = json.dumps([astuple(passage) for passage in self.corpus])
+            text = json.dumps([_facts(passage) for passage in self.corpus])
             return hashlib.sha256(text.encode()).hexdigest()
         with suppress(InputError):
             return str(corpus_facts(Path(self.corpus))["corpus_sha256"])
@@ -95,9 +95,15 @@ class RankBM25Retriever(VersionedRetriever):
             passages = read_corpus(corpus) if isinstance(corpus, (str, Path)) else list(corpus)
             if not passages:
                 raise InputError("the corpus holds no passage", where="data.corpus", hint="Give at least one passage")
-            words = [self.tokenisation(f"{passage.title} {passage.text}") for passage in passages]
+            words = [self.tokenisation(passage.searched) for passage in passages]
             if not any(words):
                 raise InputError("the corpus holds no word to search by", where="data.corpus", hint="Give text")
             report_wordless(sum(not each for each in words))
             self._passages, self._bm25, self._stamp = passages, _BM25(words, k1=self.k1, b=self.b), stamp
         return self._bm25
+
+
+def _facts(passage: Passage) -> list[Json]:
+    """What tells a passage from others, as before passages had sources if it has none."""
+    source = [] if passage.source is None else list(astuple(passage.source))
+    return [passage.text, passage.id, passage.title, *source]

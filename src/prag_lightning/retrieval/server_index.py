@@ -30,7 +30,11 @@ _ROUND = 100_000
 """Passages after which requests that were made smaller grow again."""
 _SAME = ("made_by", "shards", "corpus_sha256")
 """What a build has to have in common with the one that it goes on from."""
-_PROPERTIES = {"title": {"type": "text", "analyzer": "english"}, "txt": {"type": "text", "analyzer": "english"}}
+_PROPERTIES = {
+    "title": {"type": "text", "analyzer": "english"},
+    "txt": {"type": "text", "analyzer": "english"},
+    "source": {"type": "object", "enabled": False},
+}
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ class ServerIndex:
                 claim.check()
                 if refusals:
                     return
-                yield {"_op_type": "create", "_index": index, "_id": each.id, "title": each.title, "txt": each.text}
+                yield {"_op_type": "create", "_index": index, "_id": each.id, **_document(each)}
 
         try:
             for taken, answer in self.server.library.helpers.parallel_bulk(
@@ -233,3 +237,12 @@ class ServerIndex:
 
     def _ask(self, request: Any, **how: Any) -> Any:
         return self.server.ask(request, self.name, **how)
+
+
+def _document(passage: Passage) -> dict[str, Json]:
+    """What a server keeps of a passage: `title` and `txt` are searched, and a title that the text begins with only
+    there; what is under `source` is only given back."""
+    kept = passage.source.to_json() if passage.source else {}
+    if passage.holds_title:
+        return {"title": "", "txt": passage.text, "source": {"title": passage.title, **kept}}
+    return {"title": passage.title, "txt": passage.text} | ({"source": kept} if kept else {})
