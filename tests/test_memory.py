@@ -23,6 +23,7 @@ from prag_lightning import ParametricRAG
 from prag_lightning.cli.entry import main
 from prag_lightning.errors import InputError
 from prag_lightning.memory.contents import Changes, Contents, StoredPassage
+from prag_lightning.memory.memory import Memory
 from prag_lightning.records import Passage, Source
 
 ROOT = Path(__file__).parent.parent
@@ -158,16 +159,34 @@ def test_a_killed_sync_goes_on_to_the_same_bytes(tmp_path):
     line = ["sync", "--config", DEMO, "--model.group_tokens=1", "--data.augment.augment_batch_size=1"]
     line += ["--documents", str(tmp_path / "handbook"), "--store"]
     seconds = run([*line, str(tmp_path / "whole")])
-    assert kill_often([*line, str(tmp_path / "killed")], 4, seconds, random.Random(0), longest=0.9) == 4
+    assert kill_often([*line, str(tmp_path / "killed")], 4, seconds, random.Random(0), longest=0.6) >= 2
     assert differences(tmp_path / "killed", tmp_path / "whole") == []
 
 
-def test_a_store_that_was_killed_while_it_deleted_is_put_in_order():
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_what_an_interrupted_sync_has_made_is_not_made_again(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Contents, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened().add([{"id": "selma", "text": SELMA}, {"id": "paula", "text": PAULA}])
+    again = opened()
+    assert again.documents == {}
+    made = again.add([{"id": "selma", "text": SELMA}, {"id": "paula", "text": PAULA}])
+    assert (len(made.changes.added), made.augmented, made.encoded) == (2, 0, 0)
+    assert again.ask("What did Selma Drumkin work as?").text == "sailor"
+
+
+def test_a_store_that_was_killed_while_it_deleted_is_put_in_order(monkeypatch):
     rag = opened()
     rag.add([{"id": "selma", "text": SELMA}, {"id": "paula", "text": PAULA}])
-    after = Contents(tuple(stored for stored in rag._memory.contents.passages if stored.document == "selma"))
-    after.write(Path("memory"))  # what forgetting does first
-    rag.add({"id": "selma", "text": SELMA})
+    with monkeypatch.context() as patched:
+        patched.setattr(Memory, "_delete_unused", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rag.forget("paula")
+    opened().add({"id": "selma", "text": SELMA})
     fresh = opened("fresh")
     fresh.add({"id": "selma", "text": SELMA})
     assert contents("memory") == contents("fresh")

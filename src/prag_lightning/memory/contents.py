@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +69,16 @@ class Contents:
 
     def write(self, folder: Path) -> None:
         """Put them in the place of those that the store had, at once."""
-        write_text(folder / CORPUS_FILE, "".join(_line(passage) + "\n" for passage in self.passages))
+        write_text(folder / CORPUS_FILE, self._text)
+
+    @property
+    def _text(self) -> str:
+        return "".join(_line(passage) + "\n" for passage in self.passages)
+
+    @property
+    def hash(self) -> str:
+        """Hex SHA-256 of the file that holds them."""
+        return hashlib.sha256(self._text.encode("utf-8", "replace")).hexdigest()
 
     def by_document(self) -> dict[str, list[StoredPassage]]:
         """Each document's passages."""

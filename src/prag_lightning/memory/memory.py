@@ -32,7 +32,7 @@ from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.records import AugmentedPassage, Json
 from prag_lightning.training.library import AdapterLibrary
 
-_LOCK, _CHANGED_BY = ".lock", ".changed-by.json"
+_LOCK, _CHANGED_BY, _DELETING = ".lock", ".changed-by.json", ".deleting"
 _NONE: Mapping[str, Json] = MappingProxyType({})
 _JOURNALS, _FAILURES = "**/journal-*.jsonl", "**/failed-replies-*.jsonl"
 _ADAPTERS = f"{ADAPTERS}/**/adapters*/[0-9a-f][0-9a-f]/*"
@@ -101,7 +101,8 @@ class Memory:
                 write_text(by, json.dumps({"pid": os.getpid(), "since": time.strftime("%H:%M:%S")}))
                 try:
                     contents = self.contents
-                    self._delete_unused(contents)  # of a change that was killed at its end
+                    if self._unused_are_left:
+                        self._delete_unused(contents)
                     yield contents
                 finally:
                     by.unlink(missing_ok=True)
@@ -135,8 +136,7 @@ class Memory:
         with self.pipeline.compute.autocast():
             made = self._encode(changes.to_encode)
         after = Contents(tuple(made.stored(passage) for passage in changes.after.passages))
-        after.write(self.folder)
-        self._delete_unused(after)
+        self._put(after)
         return Synced(changes, after, made.augmented, made.encoded, made.seconds)
 
     def _encode(self, texts: Sequence[str]) -> _Made:
@@ -206,8 +206,7 @@ class Memory:
                     hint="Give the id of one, of a passage, or a folder that ends in /",
                 )
             after = Contents(tuple(p for p in contents.passages if p not in gone))
-            after.write(self.folder)
-            self._delete_unused(after)
+            self._put(after)
             kept = set(after.texts)
             lost = [p for p in gone if p.passage.text not in kept]
             files = self._see_gone([p.passage.text for p in lost], {p.adapter for p in gone} - after.adapters)
@@ -230,6 +229,18 @@ class Memory:
                 raise PragError("a forgotten passage's adapter is still there", where=place, hint="Delete it")
         return len(files)
 
+    def _put(self, after: Contents) -> None:
+        """Hold other passages from now on, and delete what they do not need. A process that is killed in between leaves
+        word of it: without, what stands here unused is the work of a change that will go on."""
+        write_text(self.folder / _DELETING, after.hash)
+        after.write(self.folder)
+        self._delete_unused(after)
+
+    @property
+    def _unused_are_left(self) -> bool:
+        word = self.folder / _DELETING
+        return word.exists() and word.read_text(encoding="utf-8") == self.contents.hash
+
     def _delete_unused(self, contents: Contents) -> None:
         """Delete what no passage needs: adapters, and what was written about other texts."""
         texts, adapters = set(contents.texts), contents.adapters
@@ -246,6 +257,7 @@ class Memory:
                 write_text(path, "".join(f"{row}\n" for row in rows))
             else:
                 path.unlink()
+        (self.folder / _DELETING).unlink(missing_ok=True)
 
     # Answers
 
