@@ -10,9 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from urllib.request import urlopen
+
+import pytest
+
+from prag_lightning.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(os.environ.get("PRAG_SEARCH_SERVERS") or ROOT.parent / "shared" / "services")
@@ -172,3 +178,18 @@ def behind(node: Node, name: str) -> list[str]:
     """The indices that are there whose name begins so, without the hash of what is in them."""
     with urlopen(f"{node.url}/_cat/indices/{name}*?format=json", timeout=60) as answer:
         return sorted(re.sub("-[0-9a-f]{8}$", "", each["index"]) for each in json.load(answer))
+
+
+@contextmanager
+def once_at(passages: int, act: Callable[[], object]) -> Iterator[None]:
+    """Do something when a build has read so many passages: a multiple of 1000."""
+    calls, advance = count(0, 1000), Progress.advance
+
+    def advance_and_act(self: Progress, pieces: int) -> None:
+        advance(self, pieces)
+        if next(calls) == passages:
+            act()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Progress, "advance", advance_and_act)
+        yield

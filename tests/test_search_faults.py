@@ -18,6 +18,7 @@ from search_servers import (
     kill_program_often,
     kill_server_often,
     missing,
+    once_at,
 )
 
 pytestmark = [pytest.mark.search, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -106,7 +107,8 @@ def test_a_program_that_is_killed_in_builds(start, corpus):
     node = start()
     killed = kill_program_often(index_command(node, "wiki", corpus), KILLS, random.Random(0))
     assert killed
-    assert (held(node, "wiki"), behind(node, "wiki")) == (PASSAGES, ["wiki-a"])
+    assert held(node, "wiki") == PASSAGES
+    assert behind(node, "wiki") in (["wiki-a"], ["wiki-b"])  # the last may have ended before it was killed
 
 
 def test_a_server_that_hangs(start, corpus, capsys):
@@ -145,9 +147,8 @@ def test_a_cluster_finds_what_one_node_finds_and_outlives_a_node(three, corpus):
     expected = one.search(queries, 10)
     urls = [node.url for node in three]
     found = retriever(three[0], corpus, url=urls, shards=3, replicas=1)
-    timer = later(2, three[1].kill)
-    found.build()
-    timer.join()
+    with once_at(PASSAGES // 2, three[1].kill):
+        found.build()
     assert held(three[0], "wiki") == PASSAGES
     three[1].start()
     three[1].wait(nodes=3, status="green")

@@ -2,8 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -13,10 +11,9 @@ import pytest
 
 from prag_lightning.data.corpus import write_passages
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.progress import Progress
 from prag_lightning.records import Passage, Source
 from prag_lightning.retrieval import ElasticsearchRetriever, claim, server_index
-from search_servers import behind, held
+from search_servers import behind, held, once_at
 
 DEMO = Path(__file__).parent.parent / "data" / "demo" / "corpus.tsv"
 TEXTS = ("the baker of Oldford", "a river near Oldford", "the baker bakes", "the baker of Oldford")
@@ -61,21 +58,6 @@ def retriever(node, name, corpus, **settings):
 
 def ids(hits):
     return [hit.passage.id for hit in hits]
-
-
-@contextmanager
-def once_at(passages: int, act: Callable[[], object]) -> Iterator[None]:
-    """Do something when a build has read so many passages: a multiple of 1000."""
-    calls, advance = count(0, 1000), Progress.advance
-
-    def advance_and_act(self: Progress, pieces: int) -> None:
-        advance(self, pieces)
-        if next(calls) == passages:
-            act()
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Progress, "advance", advance_and_act)
-        yield
 
 
 def interrupt():

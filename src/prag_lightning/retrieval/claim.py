@@ -51,7 +51,9 @@ class Claim:
 
     def __enter__(self) -> Claim:
         self._server.ask(
-            lambda client: client.indices.create(index=self._index, body={"settings": _SETTINGS}),
+            lambda client: client.indices.create(
+                index=self._index, body={"settings": _SETTINGS}, wait_for_active_shards="all"
+            ),
             self._name,
             but=["resource_already_exists_exception"],
         )

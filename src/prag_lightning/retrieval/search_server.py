@@ -18,6 +18,16 @@ Kind = Literal["elasticsearch", "opensearch"]
 
 _PASSING = (None, 429, 502, 503, 504)
 """Statuses that a server gives for a while: it is away, starting, full, or its proxy waits for it."""
+_NODE_GONE = (
+    "node_disconnected_exception",
+    "node_not_connected_exception",
+    "node_closed_exception",
+    "connect_transport_exception",
+    "receive_timeout_transport_exception",
+)
+"""What a node says, with the status 500, of another that goes while it is asked."""
+_CONNECTIONS = 10
+"""Kept open to a node, as Elasticsearch's client does by itself."""
 _BLOCKED = "cluster_block_exception"
 _NO_SHARD = "no_shard_available_action_exception"
 _REASON_LENGTH = 300
@@ -57,7 +67,7 @@ class Refusal(Exception):
     @property
     def passing(self) -> bool:
         """Whether waiting can help."""
-        return self.status in _PASSING and not self.blocked
+        return (self.status in _PASSING or self.kind in _NODE_GONE) and not self.blocked
 
     def named(self, place: str) -> PragError:
         """As one of our errors."""
@@ -285,7 +295,8 @@ class SearchServer:
         try:
             if self.kind == "opensearch":
                 headers = {"authorization": f"ApiKey {key}"} if key else None
-                return library.OpenSearch(http_auth=login, headers=headers, timeout=self.timeout, **options)
+                options |= {"timeout": self.timeout, "pool_maxsize": _CONNECTIONS}
+                return library.OpenSearch(http_auth=login, headers=headers, **options)
             return library.Elasticsearch(api_key=key, basic_auth=login, request_timeout=self.timeout, **options)
         except ValueError as error:
             raise InputError(
