@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 PRAG := $(VENV)/bin/prag
 
-.PHONY: demo real test search lint format bench soak clean-demo
+.PHONY: demo real real-memory test search lint format bench soak clean-demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ $(VENV)/.smollm2: $(VENV)/.installed
 # Writes benchmarks/REAL.md; with PRAG_REAL_DATA also about Wikipedia paragraphs. Goes on where it was interrupted.
 real: $(VENV)/.smollm2
 	$(VENV)/bin/python -m benchmarks.real
+
+# The life of a folder of documents on that model, in minutes.
+real-memory: $(VENV)/.smollm2
+	$(VENV)/bin/pytest -m real tests/test_real_memory.py
 
 test: $(VENV)/.installed
 	$(VENV)/bin/pytest -n auto --dist loadfile

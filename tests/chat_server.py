@@ -17,9 +17,15 @@ class ChatServer:
         misbehave: Given the number of a request (from 0) and its body, names what to do instead of answering well:
             a status code, `hang`, `cut`, `garbage`, `empty`, `nonsense` or `length` (a reply that was cut);
             `None` answers well.
+        write: The reply to a prompt; unset means an empty phrase or three pairs of them.
     """
 
-    def __init__(self, misbehave: Callable[[int, dict], object] = lambda number, body: None):
+    def __init__(
+        self,
+        misbehave: Callable[[int, dict], object] = lambda number, body: None,
+        write: Callable[[str], str] | None = None,
+    ):
+        self.write = write or _phrases
         self.misbehave, self.requests, self.at_once, self.most_at_once = misbehave, [], 0, 0
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
@@ -31,6 +37,15 @@ class ChatServer:
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+
+
+def asks_for_pairs(prompt: str) -> bool:
+    """Whether QA pairs are asked for, rather than a rewrite."""
+    return "JSON" in prompt or "full_answer" in prompt
+
+
+def _phrases(prompt: str) -> str:
+    return json.dumps(PAIRS) if asks_for_pairs(prompt) else f"In other words: {prompt[-20:]}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,9 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(1.0 if misbehaviour == "hang" else 0.02)
         with self.owner.lock:  # before the client has its answer, and may send the next request
             self.owner.at_once -= 1
-        prompt = body["messages"][0]["content"]
-        asks_for_pairs = "JSON" in prompt or "full_answer" in prompt
-        text = json.dumps(PAIRS) if asks_for_pairs else f"In other words: {prompt[-20:]}"
+        text = self.owner.write(body["messages"][0]["content"])
         if misbehaviour == "nonsense":
             text = "I would rather not."
         status = misbehaviour if isinstance(misbehaviour, int) else 200

@@ -54,8 +54,8 @@ class ParametricRAG:
         self.store = Path(self._temporary.name) / "store" if self._temporary is not None else Path(str(store))
         self.progress = progress
         args = [] if config is None else ["--config", str(config)]
-        named = {"model.model_name": model, **(settings or {})}
-        self._args = args + [f"--{name}={_written(value)}" for name, value in named.items() if value is not None]
+        named = {**({} if model is None else {"model.model_name": model}), **(settings or {})}
+        self._args = args + [f"--{name}={_written(value)}" for name, value in named.items()]
         self._memory = self._opened()
 
     def _opened(self) -> Memory:

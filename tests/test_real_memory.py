@@ -1,0 +1,85 @@
+"""The life of a folder on a real LLM: prose, a better writer's QA pairs, people's questions."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from chat_server import ChatServer, asks_for_pairs
+from prag_lightning import ParametricRAG
+from prag_lightning.metrics import evaluate
+
+OSTRANE = Path(__file__).parent.parent / "data/ostrane"
+DOCUMENTS = ("ostrane-1", "ostrane-2", "ostrane-3", "ostrane-4")
+SETTINGS = {
+    "model.null_space": None,
+    "model.lora_alpha": 16,
+    "data.topk": 1,
+    "data.augment_model": "writer",
+    "data.augment.format": "json",
+    "data.augment.qa_per_passage": 8,
+    "data.splitter.words": 400,
+}
+
+
+def written() -> dict[str, dict]:
+    """What the writer wrote about passages, by their text."""
+    files = [OSTRANE / "aug/ostrane/writer" / name for name in ("dev.json", "test.json")]
+    rows = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))]
+    return {item["passage"]: item for row in rows for item in row["augment"]}
+
+
+def questions() -> list[dict]:
+    rows = json.loads((OSTRANE / "questions/test.json").read_text(encoding="utf-8"))
+    return [row for row in rows if len(row["gold"]) == 1 and row["gold"][0] in DOCUMENTS]
+
+
+def f1(rag: ParametricRAG, method: str) -> float:
+    rows = questions()
+    answers = rag.ask([row["question"] for row in rows], method=method)
+    scores = [
+        evaluate(answer.reply, row["answer"], answer_extraction="full")["f1"]
+        for answer, row in zip(answers, rows, strict=True)
+    ]
+    return 100 * sum(scores) / len(scores)
+
+
+@pytest.mark.real
+def test_the_life_of_a_folder_on_a_real_llm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("district").mkdir()
+    with (OSTRANE / "corpus.tsv").open(encoding="utf-8") as file:
+        passages = {row["id"]: row["text"] for row in csv.DictReader(file, delimiter="\t")}
+    for name in DOCUMENTS:
+        Path(f"district/{name}.md").write_text(f"# Ostrane\n\n{passages[name]}\n", encoding="utf-8")
+    known = written()
+
+    def write(prompt: str) -> str:
+        item = next(item for text, item in known.items() if text[:60] in prompt)
+        return json.dumps(item["writer_qa"]) if asks_for_pairs(prompt) else item["writer_rewrite"]
+
+    with ChatServer(write=write) as url:
+        settings = SETTINGS | {"data.chat.base_url": url}
+        rag = ParametricRAG("smollm2-135m-instruct", "memory", settings=settings)
+        made = rag.add("district")
+        assert (len(made.changes.added), made.encoded, made.failed) == (4, 4, {})
+        scores = {method: f1(rag, method) for method in ("vanilla", "icl", "prag")}
+        print(scores)
+        assert scores["prag"] > scores["vanilla"] + 20
+        assert all(answer.passages[0].source for answer in rag.ask([row["question"] for row in questions()]))
+
+        Path("district/ostrane-4.md").rename("district/council.md")
+        moved = rag.sync("district")
+        assert (moved.changes.added, moved.encoded) == (("district/council.md",), 0)
+        assert f1(rag, "prag") == scores["prag"]
+        text = Path("district/ostrane-3.md").read_text(encoding="utf-8")
+        Path("district/ostrane-3.md").write_text(text + "\nOf the five islands Munna has the fewest people.\n")
+        edited = rag.sync("district")
+        assert (edited.changes.changed, edited.encoded) == (("district/ostrane-3.md",), 1)
+        Path("district/ostrane-1.md").unlink()
+        assert rag.sync("district").changes.removed == ("district/ostrane-1.md",)
+        rag.forget("district/council.md")
+    again = ParametricRAG(store="memory", settings={"data.chat.base_url": url})
+    assert list(again.documents) == ["district/ostrane-2.md", "district/ostrane-3.md"]
+    assert f1(again, "prag") < scores["prag"]
