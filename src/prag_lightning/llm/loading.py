@@ -8,11 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
+)
 from transformers.utils import logging, quantization_config
 
 from prag_lightning.errors import InputError, PragError
@@ -219,15 +227,19 @@ def _in_use() -> PragError:
 
 @contextmanager
 def _bars_as_ours() -> Iterator[None]:
-    """Let transformers show its bars where ours are shown."""
+    """Let transformers show its bars where ours are shown; that of GGUF files is none that its own switch reaches."""
     hides = logging.is_progress_bar_enabled() and not has_bars()
+    gguf: Any = modeling_gguf_pytorch_utils
+    bar = gguf.tqdm
     if hides:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        gguf.tqdm = partial(bar, disable=True)
     try:
         yield
     finally:
         if hides:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            gguf.tqdm = bar
 
 
 def _unpacked() -> dict[str, Any]:
