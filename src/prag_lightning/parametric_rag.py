@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from prag_lightning.errors import InputError
+from prag_lightning.files import remove_stale_temp, temp_path
 from prag_lightning.progress import without_progress
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ class ParametricRAG:
         from prag_lightning.memory.contents import Changes
         from prag_lightning.memory.incoming import Incoming
 
-        several = [documents] if isinstance(documents, str | Path | Mapping) else list(documents)
+        if self._temporary is not None and not self.store.parent.exists():
+            raise InputError("the store is gone: it was closed", hint="Make another, with store= for one that stays")
+        one = isinstance(documents, str | Path | Mapping) or not isinstance(documents, Iterable)
+        several = [cast("Documents", documents)] if one else list(cast("Iterable[Documents]", documents))
         memory = self._memory
         with without_progress(not self.progress), memory.changing() as contents:
             incoming = Incoming(memory.folder, contents, memory.pipeline.data.settings.splitter)
@@ -115,14 +119,7 @@ class ParametricRAG:
         Raises:
             InputError: if the store holds nothing of that name, or another process is changing it.
         """
-        from prag_lightning.memory.incoming import document_id
-
-        known = {stored.document for stored in self._memory.contents.passages}
-        wanted = str(name)
-        by_path = document_id(Path(name), self.store)
-        if wanted not in known and (by_path in known or any(key.startswith(f"{by_path}/") for key in known)):
-            wanted = by_path if by_path in known else f"{by_path}/"
-        return self._memory.forget(wanted)
+        return self._memory.forget(str(name))
 
     @property
     def documents(self) -> dict[str, int]:
@@ -180,6 +177,8 @@ class ParametricRAG:
             InputError: if a question is empty, or the store holds nothing and the method needs it to.
         """
         with without_progress(not self.progress):
+            if not isinstance(question, str | list | tuple):
+                raise InputError(f"{question!r} is no question", hint="Give a text, or a list of these")
             asker = self._memory.asker(method, topk)
             if not isinstance(question, str):
                 if stream:
@@ -196,17 +195,25 @@ class ParametricRAG:
             It, opened.
 
         Raises:
-            InputError: if something stands there, or there is nothing to save.
+            InputError: if something stands there, it is within the store, or there is nothing to save.
         """
         target = Path(folder)
         if not self.documents:
             raise InputError("the store holds no document", where=str(self.store), hint="Add some first")
         if target.exists():
             raise InputError("something stands there", where=str(target), hint="Name another folder")
+        if target.resolve().is_relative_to(self.store.resolve()):
+            raise InputError("it is within the store", where=str(target), hint="Name another folder")
         with self._memory.changing():
-            beside = target.with_name(f".{target.name}.unfinished")
-            shutil.copytree(self.store, beside, ignore=shutil.ignore_patterns(".*"))
-            beside.rename(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale_temp(target.parent, target.name)
+            beside = temp_path(target)
+            try:
+                shutil.copytree(self.store, beside, ignore=shutil.ignore_patterns(".*"))
+                beside.rename(target)
+            except BaseException:
+                shutil.rmtree(beside, ignore_errors=True)
+                raise
         return ParametricRAG(store=target, progress=self.progress)
 
     def export(self, folder: str | Path, passages: Sequence[str] | None = None, *, merged: bool = False) -> list[Path]:
@@ -252,7 +259,13 @@ def _take(incoming: Incoming, document: Documents, *, removes: bool) -> None:
     if isinstance(document, Mapping):
         if unknown := set(document) - {"id", "text", "title"}:
             raise InputError(f"a document has no {min(unknown)!r}", hint="Give id, text and, if it has one, title")
-        incoming.add_text(str(document.get("id", "")), str(document.get("text", "")), str(document.get("title", "")))
+        key, text, title = document.get("id", ""), document.get("text", ""), document.get("title") or ""
+        for name, value in (("id", key), ("text", text), ("title", title)):
+            if not isinstance(value, str) and not (name == "id" and isinstance(value, int)):
+                raise InputError(f"a document's {name} is {value!r}", hint="Give a text")
+        incoming.add_text(str(key), text, title)
+    elif not isinstance(document, str | Path) or not str(document).strip():
+        raise InputError(f"{document!r} is no document", hint="Give a path, a text, or a mapping with id and text")
     elif isinstance(document, Path) or removes or looks_like_path(document):
         incoming.add_files(Path(document), removes=removes)
         reader = incoming.readers[-1]

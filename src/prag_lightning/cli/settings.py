@@ -118,15 +118,18 @@ def memory_of(settings: Namespace, command: str) -> Memory:
     Raises:
         InputError: if something else stands there, or the settings are others than it was made with.
     """
+    from prag_lightning.llm.compute import precision_name
     from prag_lightning.memory.memory import Memory
     from prag_lightning.memory.settings import CONFIG_FILE, check_place, check_settings
 
     folder = Path(settings.store)
     check_place(folder)
+    precision = precision_name(settings.trainer.precision)
+    trainer = {} if precision == "32-true" else {"precision": precision}
     if (folder / CONFIG_FILE).exists():
-        check_settings(folder, settings.model, settings.data)
-    precision = settings.trainer.precision
-    trainer = {} if precision is None else {"precision": str(precision)}
+        check_settings(
+            folder, settings.model, settings.data, {"precision": None, **trainer} if command == "sync" else {}
+        )
     return Memory(folder, pipeline_of(settings, command), trainer)
 
 

@@ -27,7 +27,7 @@ def sync(
     Raises:
         InputError: if there is nothing to read, or another process is changing the store.
     """
-    if not documents and not corpora:
+    if not (documents or corpora) or not all(name.strip() for name in (*documents, *corpora)):
         raise InputError("no documents are named", hint="Give --documents FOLDER, or --corpus FILE")
     with memory.changing() as contents:
         incoming = Incoming(memory.folder, contents, memory.pipeline.data.settings.splitter)

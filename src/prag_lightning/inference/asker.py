@@ -179,6 +179,8 @@ class _Found:
 
 
 def _checked(question: str) -> str:
+    if not isinstance(question, str):
+        raise InputError(f"{question!r} is no question", hint="Give a text")
     asked = question.strip()
     if any("\ud800" <= char <= "\udfff" for char in asked):
         raise InputError("the question is not UTF-8", where=ascii(asked[:60]), hint="Ask it in that encoding")

@@ -15,7 +15,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.memory.contents import Contents, StoredPassage
 from prag_lightning.pipeline.settings import SplitterSettings
 from prag_lightning.progress import Progress
-from prag_lightning.records import Passage, Source, nfc
+from prag_lightning.records import Passage, Source, nfc, whole_characters
 
 _LONGEST_PATH = 1000
 _VERSION = 1
@@ -43,7 +43,9 @@ class Incoming:
     readers: list[DocumentReader] = field(default_factory=list)
     _replaced: set[str] = field(default_factory=set)
     _folders: list[str] = field(default_factory=list)
+    _unread: list[str] = field(default_factory=list)
     _kept: set[str] = field(default_factory=set)
+    _files: dict[str, Path] = field(default_factory=dict)
 
     def all(self) -> dict[str, list[StoredPassage]]:
         """What the store is to hold: these documents, and those that it holds and nobody spoke of."""
@@ -56,7 +58,13 @@ class Incoming:
             return False
         if (stored.file or stored.document) in self._replaced:
             return True
-        return any(stored.file.startswith(folder) for folder in self._folders if stored.file)
+        return self._is_in(stored.file, self._folders) and not self._is_in(stored.file, self._unread)
+
+    def _is_in(self, name: str, folders: Sequence[str]) -> bool:
+        """Whether a file is in one of some folders, all named as documents are."""
+        base = self.store.absolute().parent.resolve()
+        file = Path(os.path.normpath(base / name))
+        return bool(name) and any(file.is_relative_to(os.path.normpath(base / folder)) for folder in folders)
 
     def report(self) -> None:
         """Say on the standard error what became of every file."""
@@ -73,26 +81,30 @@ class Incoming:
             removes: Whether documents of the folder that the store holds and that are no more are to go.
 
         Raises:
-            InputError: if there is nothing, or a folder holds no document and the store none of it.
+            InputError: if there is nothing, it is of the store itself, or a folder holds no document and the store none
+                of it.
         """
-        reader = DocumentReader(path)
+        if path.resolve().is_relative_to(self.store.resolve()):
+            raise InputError("a store does not hold itself", where=str(path), hint="Give documents outside of it")
+        reader = DocumentReader(path, without=self.store)
         self.readers.append(reader)
-        prefix = document_id(path, self.store) + "/" if path.is_dir() else document_id(path.parent, self.store) + "/"
-        prefix = "" if prefix == "./" else prefix
+        self._unread += [document_id(path / name, self.store) for names in reader.failed.values() for name in names]
         held = _by_file(self.held)
         with Progress("read", len(reader.files), "files") as progress:
             for file in reader.files:
-                self._add_file(reader, file, prefix, held)
+                self._add_file(reader, file, held)
                 progress.advance(1)
+        folder = document_id(path, self.store)
         if removes and path.is_dir():
-            self._folders.append(prefix)
-        if path.is_dir() and not reader.files and not any(key.startswith(prefix) for key in held):
+            self._folders.append(folder)
+        if path.is_dir() and not reader.files and not any(self._is_in(name, [folder]) for name in held):
             raise InputError("there is no document", where=str(path), hint="Give a folder with documents")
 
-    def _add_file(
-        self, reader: DocumentReader, file: Path, prefix: str, held: Mapping[str, Sequence[StoredPassage]]
-    ) -> None:
-        name = prefix + reader.name(file)
+    def _add_file(self, reader: DocumentReader, file: Path, held: Mapping[str, Sequence[StoredPassage]]) -> None:
+        name = document_id(file, self.store)
+        if self._files.setdefault(name, file).resolve() != file.resolve():
+            reader.skipped.setdefault("its id is that of another file", []).append(reader.name(file))
+            return
         self._replaced.add(name)
         file_hash = self._hash(file)
         before = held.get(name, ())
@@ -100,7 +112,8 @@ class Incoming:
             self._kept.add(name)
             reader.read.append(reader.name(file))
             return
-        documents = [replace(document, id=prefix + document.id) for document in reader.of_file(file)]
+        within = len(reader.name(file))
+        documents = [replace(document, id=name + document.id[within:]) for document in reader.of_file(file)]
         if not documents and _has_failed(reader, file):
             self._kept.add(name)
             return
@@ -183,12 +196,15 @@ def _has_failed(reader: DocumentReader, file: Path) -> bool:
 
 
 def document_id(path: Path, store: Path) -> str:
-    """The id of a file's document: its path from where the store stands, with / on every system; its whole path where
-    there is no way from there."""
+    """The id of a file's document: its path from where the store stands, whatever links lead there, with / on every
+    system; its whole path where there is no way from there."""
+    whole = Path(os.path.abspath(path))
+    whole = whole.parent.resolve() / whole.name
     try:
-        return nfc(Path(os.path.relpath(path.absolute(), store.absolute().parent)).as_posix())
+        found = Path(os.path.relpath(whole, store.absolute().parent.resolve()))
     except ValueError:  # another drive of Windows
-        return nfc(path.absolute().as_posix())
+        found = whole
+    return whole_characters(nfc(found.as_posix()))
 
 
 def hashed_id(text: str) -> str:
@@ -200,7 +216,7 @@ def looks_like_path(text: str) -> bool:
     """Whether a text is meant for a path: something is there, or it is one word that could be one's name."""
     if len(text) > _LONGEST_PATH or "\n" in text or "\0" in text:
         return False
-    return Path(text).exists() or Path(text).suffix.lower() in SUFFIXES or not any(char.isspace() for char in text)
+    return os.path.exists(text) or Path(text).suffix.lower() in SUFFIXES or not any(char.isspace() for char in text)
 
 
 def _by_file(contents: Contents) -> dict[str, list[StoredPassage]]:

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import get_args
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from prag_lightning.augment.base import from_entry
-from prag_lightning.costs import Cost, read_costs, record_cost
+from prag_lightning.costs import COSTS_FILE, Cost, read_costs, record_cost
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.files import parse_json, read_text, write_text
+from prag_lightning.files import parse_json, write_text
 from prag_lightning.inference.asker import Asker
 from prag_lightning.inference.exporter import Exporter
 from prag_lightning.inference.methods import InferenceMethod, uses_adapters
@@ -27,12 +28,13 @@ from prag_lightning.llm.devices import device_name
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.store import adapter_bytes
 from prag_lightning.memory.contents import Changes, Contents, StoredPassage
-from prag_lightning.memory.settings import ADAPTERS, AUGMENTED, CONFIG_FILE, make_store
+from prag_lightning.memory.incoming import document_id
+from prag_lightning.memory.settings import ADAPTERS, AUGMENTED, CONFIG_FILE, LOCK, PROMPTS_FILE, make_store
 from prag_lightning.pipeline.pipeline import Pipeline
 from prag_lightning.records import AugmentedPassage, Json
 from prag_lightning.training.library import AdapterLibrary
 
-_LOCK, _CHANGED_BY, _DELETING = ".lock", ".changed-by.json", ".deleting"
+_CHANGED_BY, _DELETING = ".changed-by.json", ".deleting"
 _NONE: Mapping[str, Json] = MappingProxyType({})
 _JOURNALS, _FAILURES = "**/journal-*.jsonl", "**/failed-replies-*.jsonl"
 _ADAPTERS = f"{ADAPTERS}/**/adapters*/[0-9a-f][0-9a-f]/*"
@@ -97,7 +99,7 @@ class Memory:
         self.folder.mkdir(parents=True, exist_ok=True)
         by = self.folder / _CHANGED_BY
         try:
-            with FileLock(self.folder / _LOCK, timeout=0):
+            with FileLock(self.folder / LOCK, timeout=0):
                 write_text(by, json.dumps({"pid": os.getpid(), "since": time.strftime("%H:%M:%S")}))
                 try:
                     contents = self.contents
@@ -106,7 +108,7 @@ class Memory:
                     yield contents
                 finally:
                     by.unlink(missing_ok=True)
-                    if not any(path.name != _LOCK for path in self.folder.iterdir()):
+                    if not any(path.name != LOCK for path in self.folder.iterdir()):
                         shutil.rmtree(self.folder)  # nothing came of the store
         except Timeout as error:
             raise InputError(
@@ -191,38 +193,61 @@ class Memory:
         """Forget a document, a passage, or all documents of a folder.
 
         Args:
-            name: The id of a document or a passage, or a folder's within the ids, ending in `/`.
+            name: The id of a document or a passage, a folder's within the ids, ending in `/`, or the path of a file or
+                folder.
 
         Raises:
             InputError: if the store holds nothing of that name.
             PragError: if something of it is left.
         """
         with self.changing() as contents:
-            gone = [p for p in contents.passages if _is_of(p, name)]
+            path = document_id(Path(name), self.folder)
+            names = (name, path, f"{path}/") if name.strip() else ()
+            gone = next(filter(None, (_of(contents, each) for each in names)), [])
             if not gone:
                 raise InputError(
                     f"the store holds no document {name!r}",
                     where=str(self.folder),
                     hint="Give the id of one, of a passage, or a folder that ends in /",
                 )
-            after = Contents(tuple(p for p in contents.passages if p not in gone))
+            read = {(p.file, p.file_hash) for p in gone}
+            after = Contents(
+                tuple(
+                    # a file of which something was forgotten is no longer held as it is, and is read again
+                    replace(p, file_hash="") if p.file and (p.file, p.file_hash) in read else p
+                    for p in contents.passages
+                    if p not in gone
+                )
+            )
             self._put(after)
             kept = set(after.texts)
             lost = [p for p in gone if p.passage.text not in kept]
-            files = self._see_gone([p.passage.text for p in lost], {p.adapter for p in gone} - after.adapters)
+            files = self._see_gone([p.passage.text for p in lost], {p.adapter for p in gone} - after.adapters, kept)
         return Forgotten(tuple(gone), len(gone) - len(lost), files)
 
-    def _see_gone(self, texts: Sequence[str], adapters: set[str]) -> int:
-        """See that no file of the store holds any of the texts, and that the adapters are gone.
+    def _see_gone(self, texts: Sequence[str], adapters: set[str], kept: set[str]) -> int:
+        """See that no file of the store holds any of the texts, but in what it keeps of others, which may have the same
+        words, and that the adapters are gone.
 
         Returns:
-            How many files were looked through.
+            How many files were looked through: all that may hold words of documents.
         """
-        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and path.name != _CHANGED_BY]
+        files = [
+            path
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+            and path.name not in (_CHANGED_BY, CONFIG_FILE, PROMPTS_FILE, COSTS_FILE)
+            and not path.is_relative_to(self.folder / ADAPTERS)
+        ]
         needles = [form.encode() for text in texts for form in {json.dumps(text, ensure_ascii=False)[1:-1], text}]
         for path in files:
-            content = path.read_bytes()
-            if any(needle in content for needle in needles):
+            lines = path.read_bytes().split(b"\n")
+            content = b"\n".join(line for line in lines if _passage(line.decode("utf-8", "replace")) not in kept)
+            if not any(needle in content for needle in needles):
+                continue
+            if path.suffix == ".json" and path.is_relative_to(self.folder / AUGMENTED):
+                path.unlink()  # questions with their passages, of prag augment, which makes the file again
+            else:
                 raise PragError("a forgotten passage still stands in a file", where=str(path), hint="Delete the file")
         for place in filter(None, adapters):
             if (self.folder / place).exists():
@@ -252,7 +277,7 @@ class Memory:
         for journals in {path.parent for path in self.folder.glob(f"{AUGMENTED}/{_JOURNALS}")}:
             _rewrite(journals, texts)
         for path in self.folder.glob(f"{AUGMENTED}/{_FAILURES}"):
-            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _passage(line) in texts]
+            rows = [line for line in _lines(path) if _passage(line) in texts]
             if rows:
                 write_text(path, "".join(f"{row}\n" for row in rows))
             else:
@@ -282,23 +307,25 @@ class Memory:
             topk: Passages a question; unset means the settings' own.
 
         Raises:
-            InputError: if the store is empty, or its adapters are of other weights than the model's, and the method
-                needs them.
+            InputError: if there is no such method, `topk` is below 1, the store is empty, or its adapters are of other
+                weights than the model's, and the method needs them.
         """
         pipeline = self.pipeline
-        method = method or pipeline.settings.inference_method
-        answerer = replace(pipeline.answerer(), method=method, adapters=None)
+        method = pipeline.settings.inference_method if method is None else method
+        if method not in get_args(InferenceMethod):
+            raise InputError(f"there is no method {method!r}", hint=f"Take {', '.join(get_args(InferenceMethod))}")
+        if topk is not None and topk < 1:
+            raise InputError(f"topk is {topk}", where="topk", hint="Give 1 or more")
         if method == "vanilla":
-            return Asker(answerer, None, pipeline.compute.autocast)
+            return Asker(pipeline.answerer(method), None, pipeline.compute.autocast)
         contents = self.contents
         if not contents.passages:
             raise InputError("the store holds no document", where=str(self.folder), hint="Add some with prag sync")
         known = self.augmented() if uses_adapters(method) else {}
         if uses_adapters(method):
-            answerer = replace(answerer, adapters=pipeline.adapters())
             self._check_adapters(contents, known)
         library = pipeline.library(create=False) if uses_adapters(method) else None
-        return Asker(answerer, self._on_demand(known, library, topk), pipeline.compute.autocast)
+        return Asker(pipeline.answerer(method), self._on_demand(known, library, topk), pipeline.compute.autocast)
 
     def export(self, out: Path, names: Sequence[str] | None = None, *, merged: bool = False) -> list[Path]:
         """Write adapters as PEFT loads them; see `Exporter`.
@@ -388,9 +415,14 @@ class _Written:
         return ((passage, self.known.get(passage)) for passage in passages)
 
 
-def _is_of(stored: StoredPassage, name: str) -> bool:
-    document = stored.document
-    return name in (document, stored.passage.id) or (name.endswith("/") and document.startswith(name))
+def _of(contents: Contents, name: str) -> list[StoredPassage]:
+    """The passages of a document, a file of several, or a folder that ends in /; or the one of this id."""
+    return [
+        stored
+        for stored in contents.passages
+        if (name in (stored.document, stored.file, stored.passage.id))
+        or (name.endswith("/") and stored.document.startswith(name))
+    ]
 
 
 def _who(by: Path) -> str:
@@ -401,28 +433,40 @@ def _who(by: Path) -> str:
         return "another process"
 
 
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file, without one that is torn, or is being written."""
+    return path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+
+
 def _entries(path: Path) -> Iterator[dict[str, Json]]:
-    for line in read_text(path, "journal", "Restore it, or delete it and run prag sync").split("\n"):
-        if line:
-            yield parse_json(line)
+    for number, line in enumerate(_lines(path), 1):
+        if _passage(line) is None:
+            raise InputError(
+                "a line of the journal is damaged",
+                where=f"{path}, line {number}",
+                hint="Delete that line, and run prag sync",
+            )
+        yield parse_json(line)
 
 
-def _passage(line: str) -> Json:
+def _passage(line: str) -> str | None:
+    """The text of the passage that a line of the corpus or a journal is about."""
     try:
         row = parse_json(line)
     except ValueError:
         return None
-    return row.get("passage") if isinstance(row, dict) else None
+    text = row.get("passage", row.get("text")) if isinstance(row, dict) else None
+    return text if isinstance(text, str) else None
 
 
 def _rewrite(folder: Path, texts: set[str]) -> None:
     """Leave in journals what was written about these texts, in an order that does not depend on when."""
     files = sorted(folder.glob("journal-*.jsonl"))
-    lines = [line for path in files for line in path.read_text(encoding="utf-8").split("\n") if line]
-    kept = {str(passage): line for line in lines if (passage := _passage(line)) in texts}
+    lines = [line for path in files for line in _lines(path)]
+    kept = {passage: line for line in lines if (passage := _passage(line)) in texts and passage is not None}
     content = "".join(f"{kept[text]}\n" for text in sorted(kept))
     first = folder / "journal-0.jsonl"
-    if files != [first] or first.read_text(encoding="utf-8") != content:
+    if files != [first] or first.read_bytes() != content.encode():
         write_text(first, content)
     for path in files:
         if path != first:

@@ -16,6 +16,7 @@ from prag_lightning.records import Json
 from prag_lightning.resources import locate, shipped
 
 CONFIG_FILE, PROMPTS_FILE = "config.yaml", "prompts.yaml"
+LOCK = ".lock"
 ADAPTERS, AUGMENTED = "adapters", "augmented"
 """Folders within a store."""
 _HEAD = "# What this store was made with; prag sync --store FOLDER keeps to it.\n"
@@ -65,7 +66,11 @@ def check_place(folder: Path) -> None:
     """
     if (folder / CONFIG_FILE).exists():
         return
-    if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
+    begun = {PROMPTS_FILE} if (folder / LOCK).exists() else set()
+    if folder.exists() and (
+        not folder.is_dir()
+        or any(not path.name.startswith(".") and path.name not in begun for path in folder.iterdir())
+    ):
         raise InputError("something that is no store stands there", where=str(folder), hint="Name another with --store")
 
 
@@ -90,16 +95,22 @@ def make_store(folder: Path, model: ModelSettings, data: DataSettings, trainer: 
     write_text(folder / CONFIG_FILE, _HEAD + _yaml({name: values for name, values in settings.items() if values}))
 
 
-def check_settings(folder: Path, model: ModelSettings, data: DataSettings) -> None:
+def check_settings(folder: Path, model: ModelSettings, data: DataSettings, trainer: Mapping[str, Json]) -> None:
     """See that settings are those that a store was made with, but for how it is asked.
+
+    Args:
+        folder: The store.
+        model: Settings of the LLM and of training.
+        data: Settings of prompts, augmentation and cutting.
+        trainer: Those of the trainer that decide results, if adapters may be made.
 
     Raises:
         InputError: naming the first that is another.
     """
     made_with = read_yaml(config_of(folder), "store's configuration", "Restore it")
-    for group, settings in (("model", model), ("data", data)):
+    for group, settings in (("model", decisive(model)), ("data", decisive(data)), ("trainer", trainer)):
         held = made_with.get(group) or {}
-        for name, value in decisive(settings).items():
+        for name, value in settings.items():
             if name not in _ANSWERING and value != held.get(name):
                 raise InputError(
                     f"{name} is {value!r}, and the store was made with {held.get(name)!r}",

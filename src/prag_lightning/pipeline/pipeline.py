@@ -17,6 +17,7 @@ from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
 from prag_lightning.inference.asker import Asker
 from prag_lightning.inference.identity import IDENTITY, MADE_BY, content_hash, result_identity
+from prag_lightning.inference.methods import InferenceMethod, uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.journal import Journal
 from prag_lightning.llm.compute import Compute
@@ -241,15 +242,16 @@ class Pipeline:
         """Tokens of the longest answer."""
         return self.settings.max_new_tokens or (128 if self.data.settings.with_cot else 20)
 
-    def answerer(self) -> Answerer:
-        """What answers questions as configured."""
+    def answerer(self, method: InferenceMethod | None = None) -> Answerer:
+        """What answers questions as configured, or by another method."""
         settings, data = self.settings, self.data
+        method = settings.inference_method if method is None else method
         return Answerer(
             self.llm,
             data.prompts,
-            settings.inference_method,
+            method,
             self.max_new_tokens,
-            self.adapters() if settings.uses_adapters else None,
+            self.adapters() if uses_adapters(method) else None,
             data.settings.with_cot,
             data.settings.dataset,
             self.compute.precision,

@@ -40,6 +40,7 @@ class DocumentReader:
 
     Args:
         path: The folder, or one file.
+        without: A folder that is left out, wherever it stands.
 
     Attributes:
         files: Those that are to be read, in order.
@@ -51,13 +52,14 @@ class DocumentReader:
         InputError: if there is no such folder or file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, without: Path | None = None) -> None:
         self.path = path
         self.files: list[Path] = []
         self.read: list[str] = []
         self.skipped: dict[str, list[str]] = {}
         self.failed: dict[str, list[str]] = {}
         self._file_of: dict[str, Path] = {}
+        self._without = without and without.resolve()
         if not path.exists():
             raise InputError("there are no documents", where=str(path), hint="Give a folder or file that exists")
         for file in self._walk() if path.is_dir() else [path]:
@@ -116,7 +118,7 @@ class DocumentReader:
             self._note(self.failed, f"cannot be read, {error.strerror}", self.name(Path(error.filename)))
 
         for folder, folders, names in os.walk(self.path, onerror=unreadable):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if (Path(folder) / name).resolve() != self._without)
             links = [name for name in folders if (Path(folder) / name).is_symlink()]
             yield from (Path(folder) / name for name in sorted((*names, *links)))
 
