@@ -133,11 +133,12 @@ def test_forgetting_what_stands_in_other_words_too_and_a_file_of_several(capsys)
     short = "She worked as a sailor."
     Path("handbook/people.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in (PAULA, short)))
     rag = opened()
-    rag.add(["handbook", {"id": "selma", "text": SELMA}])
+    rag.add(["handbook", {"id": "selma", "text": SELMA}, {"id": "short", "text": short}])
     questions = next(Path("memory").rglob("journal-0.jsonl")).with_name("questions.json")
     questions.write_text(json.dumps([{"passages": [{"passage": short}]}]))  # as prag augment --store leaves it
-    rag.forget("handbook/people.jsonl#2")  # its words stand in Selma's passage
+    rag.forget("short")  # its words stand in Selma's passage
     assert not questions.exists()
+    rag.forget("handbook/people.jsonl#2")
     assert rag.documents == {"handbook/people.jsonl#1": 1, "selma": 1}
     assert rag.sync("handbook").changes.added == ("handbook/people.jsonl#2",)  # it is still in the file
     assert main(["forget", "./handbook/people.jsonl"]) == 0
