@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from prag_lightning.errors import InputError, PragError, print_error
 from prag_lightning.inference.asker import Answer, Asker
-from prag_lightning.inference.confidence import Confidence
 
 PROMPT = "question> "
 
@@ -108,10 +107,4 @@ def show_text(answer: Answer) -> None:
     times = ", ".join(f"{work} {seconds:.2f} s" for work, seconds in answer.seconds.items())
     made = f"; {answer.encoded} adapter{'s' * (answer.encoded > 1)} made" if answer.encoded else ""
     console.print(f"  {answer.method}: {times}{made}", style="dim", soft_wrap=True)
-    console.print(f"  {_sureness(answer.confidence)}", style="dim", soft_wrap=True)
-
-
-def _sureness(confidence: Confidence) -> str:
-    """How sure the model is, in words."""
-    brought = "" if confidence.margin is None else f", {confidence.margin:+.2f} by the passages"
-    return f"log-probability of a token {confidence.log_probability:.2f}{brought}"
+    console.print(f"  log-probability of a token {answer.log_probability:.2f}", style="dim", soft_wrap=True)

@@ -7,12 +7,12 @@ import json
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
-from prag_lightning.inference.confidence import ClosedPrompt, Confidence, answer_part, mean_log_probabilities
+from prag_lightning.inference.confidence import ClosedPrompt, answer_part, mean_log_probabilities
 from prag_lightning.inference.methods import InferenceMethod, uses_adapters, uses_passages
 from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import GenerationFailure, generate_each, stream
@@ -167,35 +167,36 @@ class Answerer:
         scores: Sequence[Sequence[float]],
     ) -> None:
         """Put into rows how sure the model is of their answers, from the journal where that has it."""
-        rated = {i: self._confidence_key(keys[i], batch[i]) for i, row in enumerate(rows) if "unanswered" not in row}
+        rated = {i: f"log_probability {keys[i]}" for i, row in enumerate(rows) if "unanswered" not in row}
         missing = [i for i, key in rated.items() if journal.get(key) is None]
         if missing:
             started = time.perf_counter()
             texts = [rows[i]["text"] for i in missing]
-            found = self.confidences(
+            found = self.log_probabilities(
                 [batch[i] for i in missing], texts, [encoded[i] for i in missing], [scores[i] for i in missing]
             )
             seconds = (time.perf_counter() - started) / len(missing)
             journal.add(
-                {"key": rated[i], "text": rows[i]["text"], "seconds": seconds, "confidence": asdict(confidence)}
-                for i, confidence in zip(missing, found, strict=True)
+                {"key": rated[i], "text": rows[i]["text"], "seconds": seconds, "log_probability": value}
+                for i, value in zip(missing, found, strict=True)
             )
         for i, key in rated.items():
-            confidence = Confidence(**cast(Row, journal.get(key))["confidence"])
-            rows[i] |= {"confidence": asdict(confidence), "abstained": self.abstains(confidence)}
+            value = cast(Row, journal.get(key))["log_probability"]
+            rows[i] |= {"log_probability": value, "abstained": self.abstains(value)}
 
-    def abstains(self, confidence: Confidence) -> bool:
+    def abstains(self, log_probability: float) -> bool:
         """Whether an answer is too unsure to be given."""
-        return self.abstain_below is not None and confidence.is_below(self.abstain_below)
+        return self.abstain_below is not None and log_probability < self.abstain_below
 
-    def confidences(
+    def log_probabilities(
         self,
         batch: Sequence[AugmentedQuestion],
         texts: Sequence[str],
         encoded: Sequence[Sequence[AugmentedPassage]],
         scores: Sequence[Sequence[float]],
-    ) -> list[Confidence]:
-        """How sure the model is of its replies; for the other arguments see `answer`.
+    ) -> list[float]:
+        """How sure the model is of its replies, in nats a token of the answer: as far as its end, with the full stop
+        that training puts after answers; for the other arguments see `answer`.
 
         Args:
             batch: Questions that can be answered.
@@ -206,12 +207,7 @@ class Answerer:
         shown = uses_passages(self.method)
         adapters, scaling = self._merged(batch, encoded, scores, range(len(batch)))
         rows = [self._closed(record, text, shown=shown) for record, text in zip(batch, texts, strict=True)]
-        sure = mean_log_probabilities(self.llm, rows, adapters, scaling)
-        if adapters is None and not shown:
-            return [Confidence(value, None) for value in sure]
-        plain = [self._closed(record, text, shown=False) for record, text in zip(batch, texts, strict=True)]
-        without = mean_log_probabilities(self.llm, plain)
-        return [Confidence(value, value - prior) for value, prior in zip(sure, without, strict=True)]
+        return mean_log_probabilities(self.llm, rows, adapters, scaling)
 
     def _closed(self, record: AugmentedQuestion, text: str, *, shown: bool) -> ClosedPrompt:
         """A question's prompt, with its passages or without, and a reply to it as far as its answer goes."""
@@ -228,11 +224,6 @@ class Answerer:
             for answer in (None, answer_part(text, self.with_cot))
         )
         return ClosedPrompt.of(prompt, closed, self.llm.context)
-
-    def _confidence_key(self, key: str, record: AugmentedQuestion) -> str:
-        """Of everything that decides how sure the model is of the answer of a key."""
-        plain = self._prompt(replace(record, passages=()))
-        return hashlib.sha256(json.dumps(["confidence", key, plain]).encode()).hexdigest()
 
     def is_answered(
         self,

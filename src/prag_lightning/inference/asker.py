@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from prag_lightning.errors import InputError
 from prag_lightning.inference.answerer import Answerer
-from prag_lightning.inference.confidence import Confidence
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.metrics import extract_answer
 from prag_lightning.records import AugmentedQuestion, Question, Source
@@ -38,7 +37,7 @@ class Answer:
         passages: Those that were used, best first.
         encoded: How many adapters were made for it.
         seconds: What it took, by kind of work.
-        confidence: How sure the model is of it.
+        log_probability: How sure the model is of it: the mean log-probability of a token, in nats; at most 0.
         abstained: Whether that is too little, so that "I don't know" should be said in its place.
     """
 
@@ -49,7 +48,7 @@ class Answer:
     passages: tuple[UsedPassage, ...]
     encoded: int
     seconds: dict[str, float]
-    confidence: Confidence
+    log_probability: float
     abstained: bool = False
 
     @property
@@ -139,7 +138,7 @@ class Asker:
     def _answer(self, found: _Found, reply: str) -> Answer:
         seconds = {**found.seconds, "answer": time.perf_counter() - found.at}
         started, record = time.perf_counter(), found.record
-        (confidence,) = self.answerer.confidences([record], [reply], [record.passages], [found.scores])
+        (log_probability,) = self.answerer.log_probabilities([record], [reply], [record.passages], [found.scores])
         seconds["confidence"] = time.perf_counter() - started
         return Answer(
             question=record.question.question,
@@ -149,8 +148,8 @@ class Asker:
             passages=found.passages,
             encoded=found.encoded,
             seconds=seconds,
-            confidence=confidence,
-            abstained=self.answerer.abstains(confidence),
+            log_probability=log_probability,
+            abstained=self.answerer.abstains(log_probability),
         )
 
 

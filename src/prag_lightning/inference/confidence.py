@@ -1,4 +1,4 @@
-"""How sure a model is of an answer, and how much of that its passages bring."""
+"""How sure a model is of an answer."""
 
 from __future__ import annotations
 
@@ -12,30 +12,6 @@ from prag_lightning.llm.loading import LLM
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.metrics import COT_MARK, extract_answer
 from prag_lightning.training.loss import hidden_and_head, token_log_probabilities
-
-
-@dataclass(frozen=True)
-class Confidence:
-    r"""How sure a model is of an answer `y` of `T` tokens to a question `q` with passages.
-
-    .. math:: \ell = \frac{1}{T} \sum_t \log p(y_t \mid q, \text{passages}, y_{<t}), \quad
-              m = \ell - \frac{1}{T'} \sum_t \log p(y_t \mid q, y_{<t})
-
-    The passages are in the weights (prag), the prompt (icl) or both (combine); the second sum is of the plain model,
-    which has neither. `y` is the reply as far as the end of its answer, with the full stop that training puts after
-    answers, tokenised after each prompt (`T'` may differ from `T` where a prompt's end and an answer share a token).
-
-    Args:
-        log_probability: The mean log-probability of a token of the answer, in nats; at most 0.
-        margin: By how much the passages raise it, in nats a token; `None` without passages (vanilla).
-    """
-
-    log_probability: float
-    margin: float | None
-
-    def is_below(self, threshold: float) -> bool:
-        """Whether the log-probability, in nats a token, is below a threshold."""
-        return self.log_probability < threshold
 
 
 @dataclass(frozen=True)
@@ -81,7 +57,11 @@ def answer_part(reply: str, with_cot: bool = False) -> str:
 def mean_log_probabilities(
     llm: LLM, rows: Sequence[ClosedPrompt], adapters: LoraWeights | None = None, scaling: float = 1.0
 ) -> list[float]:
-    """The mean log-probability of a token of each answer, in nats, by one pass over all rows.
+    r"""The mean log-probability of a token of each answer, in nats, by one pass over all rows; at most 0.
+
+    .. math:: \ell = \frac{1}{T} \sum_t \log p(y_t \mid q, y_{<t})
+
+    for an answer `y` of `T` tokens to a prompt `q`.
 
     A row's value does not depend on the rows beside it, up to rounding: less than 1e-4 in float32; in bfloat16 up to
     0.02 was seen on the embedded model. No more than `LOGITS_AT_ONCE` logits are held at once, and their softmax is

@@ -24,7 +24,7 @@ _PERCENTAGES = {"em": "EM", "f1": "F1", "prec": "prec", "recall": "recall", "pre
 _LEFT_OUT_FIRST = ("prec", "recall", "present", "s/question")
 _PREDICTION_KEYS = (
     *("test_id", "question", "answer", "text", "eval_predict", "em", "f1", "prec", "recall"),
-    *("confidence", "abstained", "passages"),
+    *("log_probability", "abstained", "passages"),
 )
 _METHOD_ORDER = ("vanilla", "icl", "prag", "prag-other", "combine", "combine-other")
 
