@@ -228,18 +228,17 @@ def _in_use() -> PragError:
 @contextmanager
 def _bars_as_ours() -> Iterator[None]:
     """Let transformers show its bars where ours are shown; that of GGUF files is none that its own switch reaches."""
-    hides = logging.is_progress_bar_enabled() and not has_bars()
     gguf: Any = modeling_gguf_pytorch_utils
-    bar = gguf.tqdm
-    if hides:
+    bar, has_switch = gguf.tqdm, logging.is_progress_bar_enabled()
+    if not has_bars():
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         gguf.tqdm = partial(bar, disable=True)
     try:
         yield
     finally:
-        if hides:
+        gguf.tqdm = bar
+        if has_switch:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-            gguf.tqdm = bar
 
 
 def _unpacked() -> dict[str, Any]:
