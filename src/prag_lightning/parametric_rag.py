@@ -55,6 +55,8 @@ class ParametricRAG:
         self.store = Path(self._temporary.name) / "store" if self._temporary is not None else Path(str(store))
         self.progress = progress
         args = [] if config is None else ["--config", str(config)]
+        if not isinstance(settings or {}, Mapping):
+            raise InputError("settings are no names with values", hint='Give them as in {"data.topk": 1}')
         named = {**({} if model is None else {"model.model_name": model}), **(settings or {})}
         self._args = args + [f"--{name}={_written(value)}" for name, value in named.items()]
         self._memory = self._opened()

@@ -124,12 +124,9 @@ def memory_of(settings: Namespace, command: str) -> Memory:
 
     folder = Path(settings.store)
     check_place(folder)
-    precision = precision_name(settings.trainer.precision)
-    trainer = {} if precision == "32-true" else {"precision": precision}
+    trainer = {"precision": precision_name(settings.trainer.precision)}
     if (folder / CONFIG_FILE).exists():
-        check_settings(
-            folder, settings.model, settings.data, {"precision": None, **trainer} if command == "sync" else {}
-        )
+        check_settings(folder, settings.model, settings.data, trainer if command == "sync" else {})
     return Memory(folder, pipeline_of(settings, command), trainer)
 
 

@@ -156,7 +156,7 @@ class Incoming:
 
     def _hold(self, key: str, passages: list[StoredPassage]) -> None:
         if self.documents.setdefault(key, passages) != passages:
-            raise InputError(f"the document {key!r} is given twice", hint="Give each an id of its own")
+            raise InputError(f"the document {key!r} is given twice", hint="Give it once, or give each an id of its own")
 
     @property
     def failed(self) -> dict[str, list[str]]:

@@ -20,11 +20,11 @@ LOCK = ".lock"
 ADAPTERS, AUGMENTED = "adapters", "augmented"
 """Folders within a store."""
 _HEAD = "# What this store was made with; prag sync --store FOLDER keeps to it.\n"
-_ANSWERING = frozenset(
+_MAY_CHANGE = frozenset(
     "inference_method max_new_tokens answer_extraction abstain_below merge adapters_from topk "
-    "per_device_eval_batch_size".split()
+    "per_device_eval_batch_size chat".split()
 )
-"""Settings that may be others each time the store is asked."""
+"""Settings that may be others each time: how questions are answered, and where the server stands that writes."""
 _OF_THE_PLACE = frozenset(
     "offline_root warmup_root output_root augment_root corpus retriever retrieve_at_test data_path data_type sample "
     "require_answers trust_remote_code".split()
@@ -111,7 +111,7 @@ def check_settings(folder: Path, model: ModelSettings, data: DataSettings, train
     for group, settings in (("model", decisive(model)), ("data", decisive(data)), ("trainer", trainer)):
         held = made_with.get(group) or {}
         for name, value in settings.items():
-            if name not in _ANSWERING and value != held.get(name):
+            if name not in _MAY_CHANGE and value != held.get(name):
                 raise InputError(
                     f"{name} is {value!r}, and the store was made with {held.get(name)!r}",
                     where=f"{group}.{name}, {folder}",
