@@ -74,7 +74,7 @@ def test_augmented_file_has_the_published_format(demo):
     for record in records:
         assert record["passages"] == [item["passage"] for item in record["augment"]]
         for pid, item in enumerate(record["augment"]):
-            assert set(item) == {"pid", "passage", "prag-tiny_rewrite", "prag-tiny_qa"}
+            assert set(item) == {"pid", "passage", "prag-tiny_rewrite", "prag-tiny_qa", "id", "title"}
             assert item["pid"] == pid
             assert len(item["prag-tiny_qa"]) == 3
     assert sum(len(record["augment"]) for record in records) >= QUESTIONS - 1

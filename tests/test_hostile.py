@@ -93,6 +93,7 @@ def test_the_package_raises_errors_of_one_family():
                 own = name.startswith(("self._named", "self._explained")) or name in (
                     "_unreadable",
                     "_unloadable",
+                    "_unanswered",
                     "refuse",
                     "refusal.named",
                 )

@@ -60,6 +60,14 @@ def ids(hits):
     return [hit.passage.id for hit in hits]
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Ctrl-C raises, also in a worker of pytest-xdist, which lets it pass."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt():
     """As Ctrl-C does, whichever thread this is."""
     signal.raise_signal(signal.SIGINT)
