@@ -94,6 +94,7 @@ def test_the_package_raises_errors_of_one_family():
                     "_unreadable",
                     "_unloadable",
                     "_unanswered",
+                    "_in_use",
                     "refuse",
                     "refusal.named",
                 )
