@@ -187,5 +187,5 @@ def test_a_text_may_be_longer_than_a_name_and_a_copy_is_no_part_of_the_store():
         rag.save("memory/copy")
     assert rag.save("copies/first").documents == rag.documents
     assert os.listdir("copies") == ["first"]
-    with pytest.raises(InputError, match="precision is 'bf16-true', and the store was made with None"):
+    with pytest.raises(InputError, match="precision is 'bf16-true', and the store was made with '32-true'"):
         ParametricRAG(store="memory", settings={"trainer.precision": "bf16-true"})
