@@ -23,7 +23,7 @@ from prag_lightning import ParametricRAG
 from prag_lightning.cli.entry import main
 from prag_lightning.errors import InputError
 from prag_lightning.memory.contents import Changes, Contents, StoredPassage
-from prag_lightning.memory.memory import Memory
+from prag_lightning.memory.folder import StoreFolder
 from prag_lightning.records import Passage, Source
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +174,8 @@ def test_what_an_interrupted_sync_has_made_is_not_made_again(monkeypatch):
             opened().add([{"id": "selma", "text": SELMA}, {"id": "paula", "text": PAULA}])
     again = opened()
     assert again.documents == {}
+    with pytest.raises(InputError, match="what an interrupted sync has made of others goes with the next prag sync"):
+        again.forget("selma")
     made = again.add([{"id": "selma", "text": SELMA}, {"id": "paula", "text": PAULA}])
     assert (len(made.changes.added), made.augmented, made.encoded) == (2, 0, 0)
     assert again.ask("What did Selma Drumkin work as?").text == "sailor"
@@ -183,7 +185,7 @@ def test_a_store_that_was_killed_while_it_deleted_is_put_in_order(monkeypatch):
     rag = opened()
     rag.add([{"id": "selma", "text": SELMA}, {"id": "paula", "text": PAULA}])
     with monkeypatch.context() as patched:
-        patched.setattr(Memory, "_delete_unused", interrupted)
+        patched.setattr(StoreFolder, "_delete_unused", interrupted)
         with pytest.raises(KeyboardInterrupt):
             rag.forget("paula")
     opened().add({"id": "selma", "text": SELMA})
@@ -261,8 +263,25 @@ def test_a_store_keeps_to_what_it_was_made_with(capsys):
     assert ParametricRAG(store="memory", settings={"data.topk": 3}).ask("Who is Selma Drumkin?").passages
     corpus = Path("memory/corpus.jsonl")
     corpus.write_text(corpus.read_text()[:-20])
-    with pytest.raises(InputError, match=r"a line of the store is damaged \(memory/corpus.jsonl, line 1\)"):
-        ParametricRAG(store="memory").ask("Who is Selma Drumkin?")
+    damaged = opened()
+    with pytest.raises(InputError, match=r"a line of the store is damaged \(memory/corpus.jsonl, line 1\). Delete"):
+        damaged.ask("Who is Selma Drumkin?")
+    corpus.unlink()  # as it says
+    assert damaged.add({"id": "selma", "text": SELMA}).encoded == 0
+    assert damaged.ask("Who is Selma Drumkin?").passages
+
+
+def test_whoever_asks_sees_what_another_has_changed():
+    rag, other = opened(), opened()
+    rag.add({"id": "selma", "text": SELMA})
+    asker = rag._memory.asker()
+    assert asker.ask("What did Selma Drumkin work as?").answer == "sailor"
+    other.add({"id": "selma", "text": SELMA.replace("sailor", "carpenter")})
+    assert asker.ask("What did Selma Drumkin work as?").answer == "carpenter"
+    assert rag.ask("What did Selma Drumkin work as?").text == "carpenter"
+    other.forget("selma")
+    with pytest.raises(InputError, match="holds no document"):
+        rag.ask("What did Selma Drumkin work as?")
 
 
 def test_one_process_at_a_time_changes_a_store():

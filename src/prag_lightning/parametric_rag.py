@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
@@ -95,20 +94,16 @@ class ParametricRAG:
         return self._change(folder, removes=True)
 
     def _change(self, documents: Documents | Iterable[Documents], *, removes: bool) -> Synced:
-        from prag_lightning.memory.contents import Changes
-        from prag_lightning.memory.incoming import Incoming
-
         if self._temporary is not None and not self.store.parent.exists():
             raise InputError("the store is gone: it was closed", hint="Make another, with store= for one that stays")
         one = isinstance(documents, str | Path | Mapping) or not isinstance(documents, Iterable)
         several = [cast("Documents", documents)] if one else list(cast("Iterable[Documents]", documents))
         memory = self._memory
         with without_progress(not self.progress), memory.changing() as contents:
-            incoming = Incoming(memory.folder, contents, memory.pipeline.data.settings.splitter)
+            incoming = memory.incoming(contents)
             for each in several:
                 _take(incoming, each, removes=removes)
-            made = memory.apply(Changes.between(memory.verified(contents), incoming.all()))
-        return replace(made, skipped=incoming.skipped, unreadable=incoming.failed)
+            return memory.apply(memory.changes(incoming), incoming)
 
     def forget(self, name: str | Path) -> Forgotten:
         """Forget a document, a passage, or a folder of documents: nothing in the store holds any of it afterwards, and

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from prag_lightning.errors import InputError
 from prag_lightning.memory.contents import Changes
-from prag_lightning.memory.incoming import Incoming
 from prag_lightning.memory.memory import Forgotten, Memory, Synced
 
 
@@ -30,17 +29,17 @@ def sync(
     if not (documents or corpora) or not all(name.strip() for name in (*documents, *corpora)):
         raise InputError("no documents are named", hint="Give --documents FOLDER, or --corpus FILE")
     with memory.changing() as contents:
-        incoming = Incoming(memory.folder, contents, memory.pipeline.data.settings.splitter)
+        incoming = memory.incoming(contents)
         for name in documents:
             incoming.add_files(Path(name), removes=True)
         for name in corpora:
             incoming.add_corpus(Path(name))
         incoming.report()
-        changes = Changes.between(memory.verified(contents), incoming.all())
+        changes = memory.changes(incoming)
         print(f"{changes}{_estimate(memory, changes)}", flush=True)
         if dry_run:
             return None
-        synced = memory.apply(changes)
+        synced = memory.apply(changes, incoming)
     for passage, reason in synced.failed.items():
         print(f"has no adapter, {reason}: {passage}", file=sys.stderr)
     count, size = len(synced.contents.by_document()), len(synced.contents.passages)
@@ -52,10 +51,10 @@ def _estimate(memory: Memory, changes: Changes) -> str:
     if not changes.to_encode:
         return ""
     seconds, size = memory.estimate(changes)
-    time = (
-        "" if seconds is None else f", {timedelta(seconds=round(seconds))}" if seconds >= 60 else f", {seconds:.0f} s"
-    )
-    return f"{time}, {size / 1e6:.1f} MB"
+    megabytes = f", {size / 1e6:.1f} MB"
+    if seconds is None:
+        return megabytes
+    return (f", {timedelta(seconds=round(seconds))}" if seconds >= 60 else f", {seconds:.0f} s") + megabytes
 
 
 def forget(memory: Memory, name: str) -> Forgotten:

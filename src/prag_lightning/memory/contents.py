@@ -14,6 +14,7 @@ from prag_lightning.files import parse_json, read_text, write_text
 from prag_lightning.records import Json, Passage, Source
 
 CORPUS_FILE = "corpus.jsonl"
+_HINT = "Delete the file and run prag sync with all documents: adapters that are there are used again"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Contents:
         path = folder / CORPUS_FILE
         if not path.exists():
             return cls()
-        text = read_text(path, "passages of the store", "Restore the file, or make the store anew with prag sync")
+        text = read_text(path, "passages of the store", _HINT)
         lines = [line for line in text.split("\n") if line]
         return cls(tuple(_stored(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)))
 
@@ -193,8 +194,4 @@ def _stored(line: str, where: str) -> StoredPassage:
         passage = Passage(row["text"], row["id"], row["title"], source)
         return StoredPassage(passage, row["file"], row["file_hash"], row["adapter"], row.get("failure", ""))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "a line of the store is damaged",
-            where=where,
-            hint="Restore the file, or make the store anew with prag sync",
-        ) from error
+        raise InputError("a line of the store is damaged", where=where, hint=_HINT) from error

@@ -33,7 +33,7 @@ class Incoming:
 
     Attributes:
         documents: By id.
-        reader_reports: Say what became of files.
+        readers: Know what became of files.
     """
 
     store: Path
