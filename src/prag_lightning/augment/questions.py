@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from prag_lightning.augment.base import Augmenter
@@ -85,6 +85,22 @@ class KnownFirst:
                 if augmented is not None:
                     self.known[passage] = augmented
                 yield passage, augmented
+
+
+@dataclass(frozen=True)
+class OnlyKnown:
+    """An augmenter of passages that have been written about before, and of no others.
+
+    Args:
+        known: Gives them, by text.
+    """
+
+    known: Callable[[], Mapping[str, AugmentedPassage | None]]
+
+    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
+        """See `Augmenter`."""
+        known = self.known()
+        return ((passage, known.get(passage)) for passage in passages)
 
 
 def _needed(texts: Sequence[str], topk: int, results: dict[str, AugmentedPassage | None]) -> list[str]:

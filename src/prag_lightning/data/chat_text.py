@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -65,10 +67,28 @@ def document_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return [*tokenizer("")["input_ids"], *text_ids(tokenizer, marked)]
 
 
+@dataclass(frozen=True)
+class Message:
+    """A turn of a conversation.
+
+    Args:
+        role: system, user or assistant.
+        text: What was said.
+    """
+
+    role: str
+    text: str
+
+
 def chat_ids(
-    tokenizer: PreTrainedTokenizerBase, user: str, today: date, *, leave_blanks: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    user: str,
+    today: date,
+    *,
+    earlier: Sequence[Message] = (),
+    leave_blanks: bool = False,
 ) -> tuple[list[int], str]:
-    """Token ids of one user message through the chat template, the assistant's turn begun, and the blanks at its end.
+    """Token ids of a user's message through the chat template, the assistant's turn begun, and the blanks at its end.
 
     A tokenizer without a chat template belongs to a base model: its text stands alone, after BOS where it has one, on
     a line of its own.
@@ -77,21 +97,32 @@ def chat_ids(
         tokenizer: Whose chat template.
         user: The message.
         today: The date for templates that write one: what they render is the same on every day.
+        earlier: The conversation before it.
         leave_blanks: Leave blanks that the template ends in to the text that follows.
+
+    Raises:
+        InputError: if the template does not take such a conversation.
     """
     template = _template(tokenizer)
     if not template:
         bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-        return bos + text_ids(tokenizer, user + "\n"), ""
-    text = str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": user}],
-            chat_template=_with_date(template, today) if "strftime_now" in template else template,
-            add_generation_prompt=True,
-            tokenize=False,
-            date_string=today.strftime("%d %b %Y"),
+        before = "".join(f"{as_data(tokenizer, message.text)}\n" for message in earlier)
+        return bos + text_ids(tokenizer, before + user + "\n"), ""
+    from jinja2 import TemplateError
+
+    messages = [{"role": each.role, "content": as_data(tokenizer, each.text)} for each in earlier]
+    try:
+        text = str(
+            tokenizer.apply_chat_template(
+                [*messages, {"role": "user", "content": user}],
+                chat_template=_with_date(template, today) if "strftime_now" in template else template,
+                add_generation_prompt=True,
+                tokenize=False,
+                date_string=today.strftime("%d %b %Y"),
+            )
         )
-    )
+    except TemplateError as error:
+        raise InputError(f"the model's chat template does not take this conversation: {error}") from error
     end = len(text.rstrip(" ")) if leave_blanks else len(text)
     return text_ids(tokenizer, text[:end]), text[end:]
 

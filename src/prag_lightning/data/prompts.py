@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prag_lightning.data.boundary import ANSWER_BOUNDARIES, AnswerBoundary, Boundary, find_boundary
-from prag_lightning.data.chat_text import TEMPLATE_DATE, as_data, chat_ids, text_ids
+from prag_lightning.data.chat_text import TEMPLATE_DATE, Message, as_data, chat_ids, text_ids
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
 from prag_lightning.resources import locate
@@ -110,6 +110,7 @@ class PromptTemplates:
         answer: str | None = None,
         with_cot: bool = False,
         dataset: str = "",
+        earlier: Sequence[Message] = (),
     ) -> list[int]:
         """Token ids of a question's prompt (paper section 3.2.2), open at its end or closed by an answer.
 
@@ -124,9 +125,11 @@ class PromptTemplates:
                 continued.
             with_cot: Take the chain-of-thought templates, with `dataset`'s worked examples.
             dataset: Whose worked examples to show.
+            earlier: The conversation before it.
 
         Raises:
-            InputError: if it has more than `chat_text.LONGEST_TEXT` characters.
+            InputError: if it has more than `chat_text.LONGEST_TEXT` characters, or the chat template does not take the
+                conversation.
         """
         kind = "cot" if with_cot else "direct"
         passage_lines = "".join(
@@ -140,7 +143,7 @@ class PromptTemplates:
             fewshot=self.fewshot_text(dataset) if with_cot else "",
         )
         at_token = self.answer_boundary == "token"
-        ids, blanks = chat_ids(tokenizer, user, self.template_date, leave_blanks=at_token)
+        ids, blanks = chat_ids(tokenizer, user, self.template_date, earlier=earlier, leave_blanks=at_token)
         prefix, _, suffix = self.templates[f"{kind}.assistant"].partition("{answer}")
         boundary = self._boundary(tokenizer, blanks + prefix)
         if answer is None:
@@ -156,20 +159,34 @@ class PromptTemplates:
         name = f"{kind}.closed_book"
         return name if name in self.templates else f"{kind}.user"
 
+    def conversation_ids(self, tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation as it is, without templates; the last message is the user's.
+
+        Raises:
+            InputError: as `question_ids`.
+        """
+        *earlier, last = messages
+        return chat_ids(tokenizer, as_data(tokenizer, last.text), self.template_date, earlier=earlier)[0]
+
     def answer_of(self, tokenizer: PreTrainedTokenizerBase, reply: str, *, with_cot: bool = False) -> str:
         """The answer in a model's continuation of an open prompt: without what the boundary left it to write."""
         if self.answer_boundary == "published":
             return reply
+        return reply.strip().removeprefix(self.left_to_write(tokenizer, with_cot=with_cot)).lstrip()
+
+    def left_to_write(self, tokenizer: PreTrainedTokenizerBase, *, with_cot: bool = False) -> str:
+        """What the boundary leaves a continuation to write before the answer, without blanks."""
+        if self.answer_boundary == "published":
+            return ""
         prefix, _, _ = self.templates["cot.assistant" if with_cot else "direct.assistant"].partition("{answer}")
-        return reply.strip().removeprefix(self._boundary(tokenizer, prefix).rest.strip()).lstrip()
+        return self._boundary(tokenizer, prefix).rest.strip()
 
     def answers_of(
         self, tokenizer: PreTrainedTokenizerBase, pieces: Iterable[str], *, with_cot: bool = False
     ) -> Iterator[str]:
         """As `answer_of`, of a continuation that comes in pieces, and without blanks around it: joined, the pieces that
         this gives are `answer_of(...).strip()` of those that it takes, joined."""
-        prefix, _, _ = self.templates["cot.assistant" if with_cot else "direct.assistant"].partition("{answer}")
-        rest = "" if self.answer_boundary == "published" else self._boundary(tokenizer, prefix).rest.strip()
+        rest = self.left_to_write(tokenizer, with_cot=with_cot)
         written = told = ""
         for piece in pieces:
             written += piece

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import cast
 
+from prag_lightning.data.chat_text import Message
 from prag_lightning.data.prompts import PromptTemplates
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.confidence import ClosedPrompt, answer_part, mean_log_probabilities
@@ -75,6 +76,21 @@ class Adapters:
             self.library.store.load(key, f"the passage {passage.passage[:60]!r}{whose}")
             for key, passage in zip(self.keys(passages), passages, strict=True)
         ] or [self.library.base_weight]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an answer is written from.
+
+    Args:
+        ids: Of the prompt.
+        adapter: Merged of those of the passages; none for the plain model.
+        scaling: Of its update.
+    """
+
+    ids: list[int]
+    adapter: LoraWeights | None = None
+    scaling: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -274,6 +290,26 @@ class Answerer:
         replies: dict[int, str | GenerationFailure] = {**unanswerable, **dict(zip(able, texts, strict=True))}
         return [replies[i] for i in range(len(batch))]
 
+    def prepare(self, record: AugmentedQuestion, scores: Sequence[float], earlier: Sequence[Message] = ()) -> Prepared:
+        """What the answer to one question is written from, by whoever decodes.
+
+        Args:
+            record: The question with its passages.
+            scores: Of the passages in retrieval, if the merge takes them.
+            earlier: The conversation before it.
+
+        Raises:
+            PragError: if it cannot be answered.
+        """
+        prompt = self._prompt(record, earlier)
+        failure = self._unanswerable(prompt, record.passages)
+        if failure is not None or isinstance(prompt, GenerationFailure):
+            raise _unanswered(record, cast(GenerationFailure, failure))
+        if self._adapters is None:
+            return Prepared(prompt)
+        merged = self._adapters.load(record.passages, scores=scores)
+        return Prepared(prompt, merged, self._adapters.library.scaling)
+
     def stream(
         self, record: AugmentedQuestion, encoded: Sequence[AugmentedPassage], scores: Sequence[float]
     ) -> Generator[str, None, None]:
@@ -329,12 +365,12 @@ class Answerer:
     def _adapters(self) -> Adapters | None:
         return self.adapters if uses_adapters(self.method) else None
 
-    def _prompt(self, record: AugmentedQuestion) -> list[int] | GenerationFailure:
+    def _prompt(self, record: AugmentedQuestion, earlier: Sequence[Message] = ()) -> list[int] | GenerationFailure:
         passages = [p.passage for p in record.passages] if uses_passages(self.method) else []
         question = record.question.question
         try:
             return self.prompts.question_ids(
-                self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset
+                self.llm.tokenizer, question, passages, with_cot=self.with_cot, dataset=self.dataset, earlier=earlier
             )
         except InputError as error:
             return GenerationFailure(str(error))

@@ -78,7 +78,7 @@ class Asker:
             InputError: if it is empty, or no text.
             PragError: if it cannot be answered.
         """
-        asked = _checked(question)
+        asked = checked_question(question)
         with self.autocast():
             found = self._find(asked)
             (reply,) = self.answerer.texts([found.record], [found.record.passages], [found.scores])
@@ -91,7 +91,7 @@ class Asker:
             InputError: if one is empty, or no text.
             PragError: naming one that cannot be answered.
         """
-        asked = [_checked(question) for question in questions]
+        asked = [checked_question(question) for question in questions]
         answers: list[Answer] = []
         with self.autocast():
             found = [self._find(question) for question in asked]
@@ -111,7 +111,7 @@ class Asker:
 
         Closing it ends the writing. Until then the model is in use, and other questions raise.
         """
-        asked = _checked(question)
+        asked = checked_question(question)
         with self.autocast():
             found = self._find(asked)
             pieces = self.answerer.stream(found.record, found.record.passages, found.scores)
@@ -177,7 +177,12 @@ class _Found:
         return [passage.score for passage in self.passages]
 
 
-def _checked(question: str) -> str:
+def checked_question(question: str) -> str:
+    """A question without blanks around it.
+
+    Raises:
+        InputError: if it is empty, or no text.
+    """
     if not isinstance(question, str):
         raise InputError(f"{question!r} is no question", hint="Give a text")
     asked = question.strip()

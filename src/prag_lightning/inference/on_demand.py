@@ -48,12 +48,21 @@ class OnDemand:
     def passages(self, questions: Sequence[Question]) -> list[AugmentedQuestion]:
         """Each question with its passages, best first; their adapters are in the library, but for those that could not
         be encoded."""
-        self.seconds, self.encoded = {}, 0
+        self.seconds = {}
         with self._timed("retrieve"):
-            depth = self.topk + (self.spare if self.library is not None else 0)
-            found = self.retriever.search([question.question for question in questions], depth)
+            found = self.retriever.search([question.question for question in questions], self.depth)
         if self.processes.rank == 0 and len(questions) > 1:  # who asks one is told with its answer
             report_unfound([question.question for question in questions], found)
+        return self.of_hits(questions, found)
+
+    @property
+    def depth(self) -> int:
+        """How many passages a question may need."""
+        return self.topk + (self.spare if self.library is not None else 0)
+
+    def of_hits(self, questions: Sequence[Question], found: Sequence[Sequence[Hit]]) -> list[AugmentedQuestion]:
+        """As `passages`, from what was found for each question, best first."""
+        self.encoded = 0
         self.hits = {hit.passage.text: hit for hits in found for hit in hits}
         texts = [list(dict.fromkeys(hit.passage.text for hit in hits)) for hits in found]
         if self.library is None:

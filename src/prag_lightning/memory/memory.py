@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import get_args
 from urllib.parse import quote
 
+from prag_lightning.augment.questions import OnlyKnown
 from prag_lightning.costs import Cost, read_costs, record_cost
 from prag_lightning.data.corpus import file_stamp
 from prag_lightning.errors import InputError
@@ -299,7 +300,7 @@ class Memory:
     ) -> OnDemand:
         data, group_tokens = self.pipeline.data, self.pipeline.group_tokens
         spare, topk = data.settings.augment.extra_candidates, topk or data.settings.topk
-        return OnDemand(data.retriever, topk, spare, library, _Written(written), group_tokens)
+        return OnDemand(data.retriever, topk, spare, library, OnlyKnown(written), group_tokens)
 
 
 @dataclass(frozen=True)
@@ -332,17 +333,6 @@ class _Made:
         if text in self.places:
             return replace(passage, adapter=self.places[text], failure="")
         return replace(passage, failure=self.failures[text]) if text in self.failures else passage
-
-
-@dataclass(frozen=True)
-class _Written:
-    """An augmenter of passages that have been written about before, and of no others."""
-
-    known: Callable[[], Mapping[str, AugmentedPassage | None]]
-
-    def augment(self, passages: Sequence[str]) -> Iterator[tuple[str, AugmentedPassage | None]]:
-        known = self.known()
-        return ((passage, known.get(passage)) for passage in passages)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from prag_lightning.augment import ChatAugmenter, Failures, JournalledAugmenter, LLMAugmenter, SharedAugmenter
+from prag_lightning.augment.base import Augmenter
 from prag_lightning.augment.questions import KnownFirst
 from prag_lightning.data.benchmarks import SOURCES
 from prag_lightning.data.general_text import GeneralText, general_text_of, load_general_text
@@ -258,19 +259,27 @@ class Pipeline:
             settings.abstain_below,
         )
 
-    def on_demand(self, *, adapters: bool | None = None) -> OnDemand:
-        """What finds passages for questions as they come, and provides their adapters, where they are used unless
-        `adapters` says otherwise."""
+    def on_demand(
+        self, *, adapters: bool | None = None, topk: int | None = None, augmenter: Augmenter | None = None
+    ) -> OnDemand:
+        """What finds passages for questions as they come, and provides their adapters.
+
+        Args:
+            adapters: Whether they are used; unset means as configured.
+            topk: Passages a question; unset means as configured.
+            augmenter: Augments passages; unset means what the augmented files have, and the configured writer.
+        """
         adapters = self.settings.uses_adapters if adapters is None else adapters
         library = self.library(create=True) if adapters else None
-        known = self.data.augmented_passages() if adapters else {}
-
+        if augmenter is None:
+            known = self.data.augmented_passages() if adapters else {}
+            augmenter = KnownFirst(known, lambda: self.shared(self.augmenter()))
         return OnDemand(
             self.data.retriever,
-            self.data.settings.topk,
+            topk or self.data.settings.topk,
             self.data.settings.augment.extra_candidates,
             library,
-            KnownFirst(known, lambda: self.shared(self.augmenter())),
+            augmenter,
             self.group_tokens,
             self.processes,
         )
