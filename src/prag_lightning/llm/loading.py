@@ -7,7 +7,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,17 @@ class LLM:
         finally:
             self.stack.clear()
             self.busy.release()
+
+    def twin(self) -> LLM:
+        """The same model with places of its own for adapters: both can be at work at once, and share all parameters.
+
+        Raises:
+            PragError: if the model is writing a text.
+        """
+        with self.carrying(None, 1.0):
+            shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
+            model = deepcopy(self.model, shared)
+        return replace(self, model=model, stack=self.stack.of_copy(model), busy=Lock())
 
     @property
     def pad_id(self) -> int:

@@ -13,6 +13,28 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 from prag_lightning.errors import InputError
 
 
+class Sampling:
+    """Draws the tokens of one text, the same for the same seed whatever is written beside it.
+
+    Args:
+        temperature: Above 0; scores are divided by it.
+        top_p: Of the likeliest tokens so many are drawn from that they have this share of the probability (nucleus
+            sampling, arXiv 1904.09751, section 3.1); 1 means all.
+        seed: Of the draws.
+    """
+
+    def __init__(self, temperature: float, top_p: float, seed: int) -> None:
+        self.temperature, self.top_p = temperature, top_p
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def choose(self, scores: Tensor) -> int:
+        """A token by the scores `[V]` of all."""
+        probs, tokens = (scores.float().cpu() / self.temperature).softmax(-1).sort(descending=True, stable=True)
+        before = probs.cumsum(-1) - probs
+        probs = torch.where(before < self.top_p, probs, 0.0)
+        return int(tokens[torch.multinomial(probs, 1, generator=self._generator)])
+
+
 class RowSampler(LogitsProcessor):
     """Sampling whose result for a row depends on that row's seed alone, not on the batch around it.
 

@@ -44,10 +44,8 @@ class PieceStreamer(BaseStreamer):
             self._ids = []
             return
         self._ids += value.flatten().tolist()
-        text = str(self.tokenizer.decode(self._ids, skip_special_tokens=True)).rstrip(_INCOMPLETE)
-        if getattr(self.tokenizer, "clean_up_tokenization_spaces", False):
-            text = text[:-_LONGEST_CLEANED]
-        text = text.rstrip()
+        text = str(self.tokenizer.decode(self._ids, skip_special_tokens=True))
+        text = settled(self.tokenizer, text).rstrip()
         new = text[len(self.told) :] if text.startswith(self.told) else ""
         self.told += new
         self.on_text(new)
@@ -64,6 +62,12 @@ class PieceStreamer(BaseStreamer):
         if not text.startswith(self.told):
             raise PragError(f"the tokenizer makes {text!r} of a text that began {self.told!r}: ask without streaming")
         return text[len(self.told) :]
+
+
+def settled(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """What of a text that was decoded stays as it is whatever tokens follow."""
+    text = text.rstrip(_INCOMPLETE)
+    return text[:-_LONGEST_CLEANED] if getattr(tokenizer, "clean_up_tokenization_spaces", False) else text
 
 
 def in_a_thread(decode: Callable[[Callable[[str], None]], str], device: str) -> Generator[str, None, None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +85,13 @@ class LoraStack:
         self._sizes = {name: _sizes(module) for name, module in found.items()}
         for name, layer in self.layers.items():
             _replace(model, name, layer)
+
+    def of_copy(self, model: nn.Module) -> LoraStack:
+        """The same places in a copy of the model."""
+        other = copy(self)
+        other.model = model
+        other.layers = {name: cast(StackedLinear, model.get_submodule(name)) for name in self.layers}
+        return other
 
     def detach(self) -> None:
         """Give the model its own layers back; the stack is of no use after."""

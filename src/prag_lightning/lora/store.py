@@ -35,8 +35,8 @@ from prag_lightning.lora.stack import LoraStack, LoraWeights
 from prag_lightning.lora.weights_file import Origin
 
 COMPACT_FILE = "adapter_int4.safetensors"
-ADAPTERS_IN_MEMORY = 256
-"""How many adapters a store keeps for questions that share passages."""
+CACHE_BYTES = 2**30
+"""What a store keeps of adapters in memory, for questions that share passages."""
 
 
 def base_weight(directory: Path, stack: LoraStack, config: LoraConfig, *, create: bool) -> tuple[LoraWeights, str]:
@@ -110,6 +110,7 @@ class AdapterStore:
         self.base_weight, self.base_hash, self.adapter_format = base_weight, base_hash, adapter_format
         self._folder = "adapters" if adapter_format == "float32" else f"adapters-{adapter_format}"
         self._file = COMPACT_FILE if adapter_format == "int4" else WEIGHTS_FILE
+        self.cache_bytes: float = CACHE_BYTES
         self._cache: OrderedDict[str, LoraWeights] = OrderedDict()
 
     def key(self, content_hash: str) -> str:
@@ -203,7 +204,7 @@ class AdapterStore:
             )
         weights = self.read(directory)
         self._cache[key] = weights
-        if len(self._cache) > ADAPTERS_IN_MEMORY:
+        while len(self._cache) > 1 and len(self._cache) * self._parameters * 4 > self.cache_bytes:
             self._cache.popitem(last=False)
         return weights
 
