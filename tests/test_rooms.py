@@ -27,6 +27,7 @@ ROOMS = (
     "warmup",
     "lightning",
     "report",
+    "serve",
     "commands",
     "cli",
 )
@@ -49,6 +50,7 @@ NO_TORCH = (
     "memory.contents",
     "memory.incoming",
     "memory.settings",
+    "serve.settings",
     "commands.data",
     "commands.report",
     "cli",

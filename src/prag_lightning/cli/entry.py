@@ -59,7 +59,7 @@ def _run(args: list[str], received: list[signal.Signals]) -> None:
     run: Callable[[str, list[str]], None]
     if command in ("corpus", "index", "data check"):
         from prag_lightning.cli.data import run_data_command as run
-    elif command in ("plan", "ask", "check", "export", "report", "sync", "forget"):
+    elif command in ("plan", "ask", "check", "export", "report", "sync", "forget", "serve"):
         from prag_lightning.cli.experiments import run_experiment_command as run
     elif command == "demo":
         from prag_lightning.cli.demo import run_demo as run

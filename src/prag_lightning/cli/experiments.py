@@ -1,8 +1,10 @@
-"""The commands without a trainer: plan, ask, check, export, report, and those of a store, sync and forget."""
+"""The commands without a trainer: plan, ask, check, export, report, serve, and those of a store, sync and forget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -11,6 +13,11 @@ from prag_lightning.cli.parser import HelpFormatter
 from prag_lightning.cli.quiet import quiet_libraries
 from prag_lightning.cli.settings import STORE, Parser, experiment_parser, memory_of, parse, pipeline_of
 from prag_lightning.errors import InputError
+from prag_lightning.serve.settings import Limits, ServerSettings
+
+if TYPE_CHECKING:
+    from prag_lightning.memory.memory import Memory
+    from prag_lightning.pipeline.pipeline import Pipeline
 
 _OF_AN_EXPERIMENT = ("-c", "--config", "--model", "--data", "--trainer", "--seed", "--print_config", "--help-all")
 
@@ -42,6 +49,8 @@ def run_experiment_command(command: str, args: Sequence[str]) -> None:
         from prag_lightning.commands.ask import ask
 
         ask(pipeline.asker(), settings.question, as_json=settings.json)
+    elif command == "serve":
+        _serve(settings, pipeline)
     else:
         from prag_lightning.commands.export import export
 
@@ -55,6 +64,8 @@ def _run_on_store(command: str, settings: Namespace) -> None:
         from prag_lightning.commands.ask import ask
 
         ask(memory.asker(), settings.question, as_json=settings.json)
+    elif command == "serve":
+        _serve(settings, memory.pipeline, memory)
     elif command == "forget":
         from prag_lightning.commands.sync import forget
 
@@ -65,11 +76,24 @@ def _run_on_store(command: str, settings: Namespace) -> None:
         sync(memory, settings.documents or (), settings.corpus or (), dry_run=settings.dry_run)
 
 
+def _serve(settings: Namespace, pipeline: Pipeline, memory: Memory | None = None) -> None:
+    try:
+        from prag_lightning.commands.serve import serve
+    except ImportError as error:
+        raise InputError(
+            f"{error.name} is not installed", where="prag serve", hint="pip install 'prag-lightning[serve]'"
+        ) from error
+    reached = ServerSettings(**{field.name: settings[field.name] for field in fields(ServerSettings)})
+    limits = Limits(**{field.name: settings[field.name] for field in fields(Limits)})
+    serve(pipeline, memory, reached, limits)
+
+
 def experiment_command_parser(command: str) -> Parser:
     """The parser of one of them: an experiment's settings, and its own."""
     parser = experiment_parser(command, COMMANDS[command].help)
-    if command in ("ask", "sync", "forget"):
-        unset = "unset means the configuration's corpus, or memory" if command == "ask" else f"unset means {STORE}"
+    if command in ("ask", "serve", "sync", "forget"):
+        reads = command in ("ask", "serve")
+        unset = f"unset means the configuration's corpus, or {STORE}" if reads else f"unset means {STORE}"
         parser.add_argument("--store", type=str, help=f"The folder that holds documents; {unset}.")
     if command == "sync":
         _add_sync(parser)
@@ -89,6 +113,8 @@ def experiment_command_parser(command: str) -> Parser:
     elif command == "ask":
         parser.add_argument("question", nargs="?", help="Unset: typed at a prompt, or lines of the standard input.")
         parser.add_argument("--json", action="store_true", help="Print a line of JSON an answer, for programs.")
+    elif command == "serve":
+        _add_serve(parser)
     elif command == "export":
         _add_export(parser)
     else:
@@ -133,6 +159,11 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument(
         "--hub_private_repo", type=bool, default=True, help="Whether that is private, if it has to be made."
     )
+
+
+def _add_serve(parser: Parser) -> None:
+    parser.add_class_arguments(ServerSettings, None)
+    parser.add_class_arguments(Limits, None)
 
 
 def _add_report(parser: Parser) -> None:

@@ -39,6 +39,7 @@ _GROUPS = {
     "Documents and questions of your own": (
         Command("sync", "documents become adapters: what is new, changed or gone", "--documents FOLDER"),
         Command("forget", "a document leaves no trace", "ID"),
+        Command("serve", "a server that speaks OpenAI's API, with a page", "--store FOLDER"),
         Command("ask", "answered from the passages found for it", '--store FOLDER "Where was Ada Lovelace born?"'),
     ),
     "Before and beside them": (

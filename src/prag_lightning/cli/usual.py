@@ -31,6 +31,8 @@ USUAL = {
     + _PASSAGES
     + _ADAPTERS
     + _DEVICE,
+    "serve": "config store host port api_key allowed_hosts max_num_seqs max_queue max_tokens timeout model.model_name "
+    "data.topk data.prompts " + _ANSWERS + _PASSAGES + _ADAPTERS + _DEVICE,
     "check": _FILES + "data.augment_model data.augment_root delete " + _ADAPTERS + _DEVICE,
     "export": _FILES
     + _PASSAGES
