@@ -21,6 +21,7 @@ from prag_lightning.llm.generation import check_length
 from prag_lightning.lora.store import CACHE_BYTES
 from prag_lightning.memory.memory import Memory
 from prag_lightning.pipeline.pipeline import Pipeline
+from prag_lightning.progress import without_progress
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Passage, Question
 from prag_lightning.retrieval import Hit
 from prag_lightning.serve.api_errors import ApiError
@@ -123,7 +124,7 @@ class Backend:
             ApiError: if they cannot be made.
         """
         assert found.asked.method is not None
-        with _failing(), self._twin.compute.autocast():
+        with _failing(), without_progress(), self._twin.compute.autocast():
             topk = found.asked.options.topk
             on_demand = self._twin.on_demand(adapters=True, topk=topk, augmenter=self._writer)
             (record,) = on_demand.of_hits([found.record.question], [found.hits])
