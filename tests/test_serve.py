@@ -3,9 +3,12 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import string
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -356,6 +359,28 @@ def test_documents_that_cannot_be(store, toy):
     assert refused(store, {"text": "x"}, "/v1/documents?wait=never")[0] == 400
     status, reply = toy.send("GET", "/v1/documents")
     assert (status, reply["error"]["code"]) == (404, "no_store")
+
+
+# Its page of documentation
+
+
+def test_the_examples_of_the_documentation_run(store, tmp_path):
+    page = (ROOT / "docs/serve.md").read_text()
+    blocks = re.findall(r"```(bash|python)\n(.*?)```", page, re.DOTALL)
+    run = [(kind, code) for kind, code in blocks if "localhost:8000" in code and "langchain" not in code]
+    assert len(run) == 3
+    told = ""
+    for number, (kind, code) in enumerate(run):
+        code = code.replace("http://localhost:8000", store.url)
+        file = tmp_path / f"block{number}"
+        file.write_text(f"set -e\nalias curl='curl -sS'\n{code}" if kind == "bash" else code)
+        command = ["bash", "-O", "expand_aliases"] if kind == "bash" else [sys.executable]
+        done = subprocess.run([*command, file], cwd=tmp_path, capture_output=True, text=True, check=True)
+        told += done.stdout
+    assert told.count('"content":"Nordelia"') == 1
+    assert "Nordelia\n" in told
+    assert '"id":"emma","object":"document","title":"Emma","passages":1,"status":"completed"' in told
+    assert '"deleted":true' in told
 
 
 # Life

@@ -18,6 +18,7 @@ _QUIET = (
     ".*in eval mode at the start of training.*",
     ".*LightningCLI's args parameter.*",
     ".*instantiate_classes.*",
+    ".*sync_dist=True.*",
 )
 
 

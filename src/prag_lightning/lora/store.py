@@ -208,6 +208,10 @@ class AdapterStore:
             self._cache.popitem(last=False)
         return weights
 
+    def forget_memory(self) -> None:
+        """Keep none of the adapters in memory that are no longer on disk."""
+        self._cache = OrderedDict((key, weights) for key, weights in self._cache.items() if key in self)
+
     def directories(self) -> Iterator[Path]:
         """Where adapters stand, whole or damaged."""
         yield from visible(self.root / self._folder, "[0-9a-f][0-9a-f]/*")

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from prag_lightning.data.chat_text import Message
@@ -24,16 +24,14 @@ from prag_lightning.inference.methods import InferenceMethod
 from prag_lightning.records import Json
 from prag_lightning.serve.api_errors import ApiError
 from prag_lightning.serve.backend import Backend
+from prag_lightning.serve.delivery import Delivery
 from prag_lightning.serve.documents import Documents
 from prag_lightning.serve.engine import Engine
-from prag_lightning.serve.job import Job, several
 from prag_lightning.serve.metrics import ServerMetrics
-from prag_lightning.serve.replies import DONE, Envelope, event
 from prag_lightning.serve.requests import Asked, ChatRequest, CompletionRequest, DocumentRequest, Options, read_body
 from prag_lightning.serve.settings import Limits, ServerSettings
 
 _MOST_PROMPTS = 64
-Told = str | Job | ApiError
 
 
 class Server:
@@ -50,16 +48,14 @@ class Server:
         self.name, self.created = backend.llm.name, int(time.time())
         self.metrics = ServerMetrics(self.name)
         self.engine = Engine(backend, limits, self.metrics)
+        self.delivery = Delivery(self.engine, limits.timeout)
         self.metrics.watch("num_requests_running", "Replies that are being written.", lambda: self.engine.running)
         self.metrics.watch("num_requests_waiting", "Requests that wait.", lambda: self.engine.waiting)
-        changing = backend.changing
-        self.documents = None if changing is None else Documents(changing, self.engine.encoding)
-        if self.documents is not None:
-            self.metrics.watch("num_documents_waiting", "Documents to come.", lambda: self._documents_waiting)
-
-    @property
-    def _documents_waiting(self) -> int:
-        return 0 if self.documents is None else len(self.documents.waiting)
+        self.documents: Documents | None = None
+        if backend.changing is not None:
+            documents = Documents(backend.changing, self.engine.encoding, self.engine.drop_forgotten)
+            self.metrics.watch("num_documents_waiting", "Documents to come.", lambda: len(documents.waiting))
+            self.documents = documents
 
     @property
     def models(self) -> list[str]:
@@ -165,7 +161,7 @@ class Server:
         if conversation[-1].role != "user":
             raise ApiError(400, "the last message is not the user's", param="messages")
         asked = self._asked(body, method, body.max_completion_tokens or body.max_tokens)
-        return await self._reply(request, body, [Asked(**asked, conversation=conversation)], chat=True)
+        return await self.delivery.reply(request, body, [Asked(**asked, conversation=conversation)], chat=True)
 
     async def complete(self, request: Request) -> Response:
         """`/v1/completions`."""
@@ -179,7 +175,7 @@ class Server:
             if not all(isinstance(prompt, str) for prompt in prompts):
                 raise ApiError(400, "a question is a text, not tokens", param="prompt")
             each = [Asked(**asked, conversation=(Message("user", str(prompt)),)) for prompt in prompts]
-        return await self._reply(request, body, each, chat=False)
+        return await self.delivery.reply(request, body, each, chat=False)
 
     def _prompts(self, body: CompletionRequest) -> list[str | tuple[int, ...]]:
         prompt = body.prompt
@@ -217,102 +213,6 @@ class Server:
             "seed": None if body.seed is None else body.seed % 2**63,
             "stops": body.stops,
         }
-
-    async def _reply(
-        self, request: Request, body: ChatRequest | CompletionRequest, asked: list[Asked], *, chat: bool
-    ) -> Response:
-        loop = asyncio.get_running_loop()
-        told: asyncio.Queue[tuple[int, Told]] = asyncio.Queue()
-
-        def tell(number: int, what: Told) -> None:
-            if body.stream or not isinstance(what, str):
-                loop.call_soon_threadsafe(told.put_nowait, (number, what))
-
-        jobs = several(asked, tell)
-        envelope = Envelope(body.model, chat)
-        try:
-            for job in jobs:
-                self.engine.submit(job)
-        except ApiError:
-            _cancel(jobs)
-            raise
-        deadline = loop.time() + self.limits.timeout
-        if body.stream:
-            first = await self._next(request, jobs, told, deadline)
-            counts = body.stream_options is not None and body.stream_options.include_usage
-            events = self._events(jobs, told, deadline, envelope, first, counts=counts)
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        left = len(jobs)
-        while left:
-            _, what = await self._next(request, jobs, told, deadline)
-            left -= isinstance(what, Job)
-        return JSONResponse(envelope.whole(jobs))
-
-    async def _next(
-        self, request: Request, jobs: list[Job], told: asyncio.Queue[tuple[int, Told]], deadline: float
-    ) -> tuple[int, Told]:
-        """What is told next, while the client is there.
-
-        Raises:
-            ApiError: if that is an error, or it takes too long.
-            ClientDisconnect: if the client has gone.
-        """
-        getting = asyncio.ensure_future(told.get())
-        leaving = asyncio.ensure_future(_left(request))
-        try:
-            timeout = deadline - asyncio.get_running_loop().time()
-            done, _ = await asyncio.wait({getting, leaving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if getting in done:
-                number, what = getting.result()
-                if isinstance(what, ApiError):
-                    _cancel(jobs)
-                    raise what
-                return number, what
-            _cancel(jobs)
-            raise ClientDisconnect if leaving in done else _too_long(self.limits.timeout)
-        except asyncio.CancelledError:
-            _cancel(jobs)
-            raise
-        finally:
-            getting.cancel()
-            leaving.cancel()
-
-    async def _events(
-        self,
-        jobs: list[Job],
-        told: asyncio.Queue[tuple[int, Told]],
-        deadline: float,
-        envelope: Envelope,
-        first: tuple[int, Told],
-        *,
-        counts: bool,
-    ) -> AsyncIterator[str]:
-        """The events of replies that are streamed; whoever closes them ends the writing."""
-        left, (number, what) = len(jobs), first
-        try:
-            if envelope.chat:
-                yield envelope.opening()
-            while True:
-                if isinstance(what, ApiError):
-                    yield event(what.body)
-                    break
-                if isinstance(what, Job):
-                    yield envelope.ending(number, what)
-                    left -= 1
-                    if not left:
-                        if counts:
-                            yield envelope.counting(jobs)
-                        break
-                else:
-                    yield envelope.piece(number, what)
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        number, what = await told.get()
-                except TimeoutError:
-                    number, what = 0, _too_long(self.limits.timeout)
-            yield DONE
-        finally:
-            _cancel(jobs)
 
     # Documents
 
@@ -384,21 +284,6 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-
-def _cancel(jobs: list[Job]) -> None:
-    for job in jobs:
-        job.cancelled.set()
-
-
-def _too_long(seconds: float) -> ApiError:
-    return ApiError(504, f"the reply took longer than {seconds:g} s", code="timeout")
-
-
-async def _left(request: Request) -> None:
-    """Wait until the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _wait(request: Request) -> float:

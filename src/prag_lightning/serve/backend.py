@@ -132,6 +132,12 @@ class Backend:
             found, record=record, seconds=found.seconds | on_demand.seconds, hits=(), encoded=on_demand.encoded
         )
 
+    def drop_forgotten(self) -> None:
+        """Keep nothing in memory of what the store has forgotten."""
+        adapters = self.pipeline.adapters() if self.memory is not None and self.memory.contents.passages else None
+        if adapters is not None:
+            adapters.library.store.forget_memory()
+
     def prepare(self, found: Found) -> Prepared:
         """What a reply is written from.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -41,10 +42,11 @@ class Documents:
     Args:
         memory: The store, with a model that nobody else computes with.
         thread: The one that changes it.
+        on_forgotten: Called after a document was forgotten.
     """
 
-    def __init__(self, memory: Memory, thread: ThreadPoolExecutor) -> None:
-        self.memory, self._thread = memory, thread
+    def __init__(self, memory: Memory, thread: ThreadPoolExecutor, on_forgotten: Callable[[], object]) -> None:
+        self.memory, self._thread, self._on_forgotten = memory, thread, on_forgotten
         self._lock = threading.Lock()
         self._pending: dict[str, _Pending] = {}
 
@@ -140,6 +142,7 @@ class Documents:
             self.memory.forget(key)
         except PragError as error:
             raise ApiError(409, str(error), code="not_forgotten") from error
+        self._on_forgotten()
 
 
 def _document(key: str, title: str, passages: int) -> dict[str, Json]:

@@ -72,6 +72,10 @@ class Engine:
             self._jobs.add(job)
         self._find.submit(self._found, job)
 
+    def drop_forgotten(self) -> None:
+        """Keep nothing in memory of what the store has forgotten."""
+        self._find.submit(self.backend.drop_forgotten)
+
     def close(self) -> None:
         """Write what was taken on to its end, and end."""
         with self._lock:
