@@ -14,6 +14,7 @@ from prag_lightning.progress import without_progress
 
 if TYPE_CHECKING:
     from prag_lightning.inference.asker import Answer
+    from prag_lightning.inference.exporter import Format, Layout
     from prag_lightning.inference.methods import InferenceMethod
     from prag_lightning.memory.incoming import Incoming
     from prag_lightning.memory.memory import Forgotten, Memory, Synced
@@ -213,13 +214,25 @@ class ParametricRAG:
                 raise
         return ParametricRAG(store=target, progress=self.progress)
 
-    def export(self, folder: str | Path, passages: Sequence[str] | None = None, *, merged: bool = False) -> list[Path]:
+    def export(
+        self,
+        folder: str | Path,
+        passages: Sequence[str] | None = None,
+        *,
+        merged: bool = False,
+        rank: int | None = None,
+        layout: Layout = "published",
+        format: Format = "peft",
+    ) -> list[Path]:
         """Write adapters as PEFT loads them: each passage's own, or one merged of all.
 
         Args:
             folder: Where to; what is there already is left alone.
             passages: Ids of passages or documents; unset means all.
             merged: Make one adapter of them.
+            rank: Fill adapters up to this rank with zeros, which change nothing.
+            layout: ``vllm`` for one directory a name, as vLLM's filesystem resolver reads them.
+            format: ``gguf`` for llama.cpp and Ollama.
 
         Returns:
             The directories.
@@ -227,7 +240,8 @@ class ParametricRAG:
         Raises:
             InputError: if the store holds no such passage.
         """
-        return self._memory.export(Path(folder), passages, merged=merged)
+        exporter = self._memory.exporter(Path(folder), rank, layout, format)
+        return list(self._memory.exported(exporter, passages, merged=merged))
 
     def close(self) -> None:
         """Delete a store that was to be gone with this object."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import Namespace
 
@@ -54,7 +54,7 @@ def run_experiment_command(command: str, args: Sequence[str]) -> None:
     else:
         from prag_lightning.commands.export import export
 
-        options = ("test_ids", "passages", "merged", "rank", "push_to_hub", "hub_private_repo")
+        options = ("test_ids", "passages", "merged", "rank", "layout", "format", "push_to_hub", "hub_private_repo")
         export(pipeline, settings.out, **{name: settings[name] for name in options})
 
 
@@ -66,6 +66,8 @@ def _run_on_store(command: str, settings: Namespace) -> None:
         ask(memory.asker(), settings.question, as_json=settings.json)
     elif command == "serve":
         _serve(settings, memory.pipeline, memory)
+    elif command == "export":
+        _export_store(settings, memory)
     elif command == "forget":
         from prag_lightning.commands.sync import forget
 
@@ -74,6 +76,15 @@ def _run_on_store(command: str, settings: Namespace) -> None:
         from prag_lightning.commands.sync import sync
 
         sync(memory, settings.documents or (), settings.corpus or (), dry_run=settings.dry_run)
+
+
+def _export_store(settings: Namespace, memory: Memory) -> None:
+    from prag_lightning.commands.export import export_store
+
+    if settings.test_ids is not None:
+        raise InputError("a store has no questions", where="--test_ids", hint="Give --passages, or neither")
+    options = ("passages", "merged", "rank", "layout", "format", "push_to_hub", "hub_private_repo")
+    export_store(memory, settings.out, **{name: settings[name] for name in options})
 
 
 def _serve(settings: Namespace, pipeline: Pipeline, memory: Memory | None = None) -> None:
@@ -91,8 +102,8 @@ def _serve(settings: Namespace, pipeline: Pipeline, memory: Memory | None = None
 def experiment_command_parser(command: str) -> Parser:
     """The parser of one of them: an experiment's settings, and its own."""
     parser = experiment_parser(command, COMMANDS[command].help)
-    if command in ("ask", "serve", "sync", "forget"):
-        reads = command in ("ask", "serve")
+    if command in ("ask", "serve", "export", "sync", "forget"):
+        reads = command in ("ask", "serve", "export")
         unset = f"unset means the configuration's corpus, or {STORE}" if reads else f"unset means {STORE}"
         parser.add_argument("--store", type=str, help=f"The folder that holds documents; {unset}.")
     if command == "sync":
@@ -150,6 +161,15 @@ def _add_export(parser: Parser) -> None:
         "--rank",
         type=int | None,
         help="Fill adapters up to this rank with zeros, for serving engines that take 8, 16, … only.",
+    )
+    parser.add_argument(
+        "--layout",
+        type=Literal["published", "vllm"],
+        default="published",
+        help="vllm: one directory a name, as vLLM's filesystem resolver reads them, of ranks that it takes.",
+    )
+    parser.add_argument(
+        "--format", type=Literal["peft", "gguf"], default="peft", help="gguf: for llama.cpp and Ollama."
     )
     parser.add_argument(
         "--push_to_hub",

@@ -36,7 +36,7 @@ USUAL = {
     "check": _FILES + "data.augment_model data.augment_root delete " + _ADAPTERS + _DEVICE,
     "export": _FILES
     + _PASSAGES
-    + "out test_ids passages merged rank push_to_hub hub_private_repo model.merge "
+    + "out test_ids passages merged rank layout format push_to_hub hub_private_repo model.merge "
     + _ADAPTERS,
     "report": "config folder out compare model.output_root",
 }

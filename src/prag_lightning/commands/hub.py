@@ -10,7 +10,11 @@ from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from prag_lightning.errors import InputError, PragError
+from prag_lightning.inference.card import FILE as CARD_FILE
+from prag_lightning.inference.exporter import GGUF_FILE, MODEL_FILE
 from prag_lightning.lora.adapters import CONFIG_FILE, WEIGHTS_FILE
+
+_PUSHED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, GGUF_FILE, MODEL_FILE)
 
 
 def check_hub(repo_id: str) -> None:
@@ -47,7 +51,7 @@ def push(repo_id: str, folder: Path, directories: Iterable[Path], *, private: bo
         PragError: if the hub refuses or cannot be reached.
     """
     api = HfApi()
-    files = [directory / name for directory in directories for name in (CONFIG_FILE, WEIGHTS_FILE)]
+    files = [path for directory in directories for path in sorted(directory.iterdir()) if path.name in _PUSHED]
     operations = [CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files]
     try:
         repo = api.create_repo(repo_id, private=private, exist_ok=True)

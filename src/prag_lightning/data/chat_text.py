@@ -103,28 +103,34 @@ def chat_ids(
     Raises:
         InputError: if the template does not take such a conversation.
     """
+    leading, text = chat_text(tokenizer, user, today, earlier=earlier)
+    end = len(text.rstrip(" ")) if leave_blanks else len(text)
+    return [*leading, *text_ids(tokenizer, text[:end])], text[end:]
+
+
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase, user: str, today: date, *, earlier: Sequence[Message] = ()
+) -> tuple[list[int], str]:
+    """What `chat_ids` makes token ids of: those that come first, and the text that follows them."""
     template = _template(tokenizer)
     if not template:
         bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         before = "".join(f"{as_data(tokenizer, message.text)}\n" for message in earlier)
-        return bos + text_ids(tokenizer, before + user + "\n"), ""
+        return bos, before + user + "\n"
     from jinja2 import TemplateError
 
     messages = [{"role": each.role, "content": as_data(tokenizer, each.text)} for each in earlier]
     try:
-        text = str(
-            tokenizer.apply_chat_template(
-                [*messages, {"role": "user", "content": user}],
-                chat_template=_with_date(template, today) if "strftime_now" in template else template,
-                add_generation_prompt=True,
-                tokenize=False,
-                date_string=today.strftime("%d %b %Y"),
-            )
+        text = tokenizer.apply_chat_template(
+            [*messages, {"role": "user", "content": user}],
+            chat_template=_with_date(template, today) if "strftime_now" in template else template,
+            add_generation_prompt=True,
+            tokenize=False,
+            date_string=today.strftime("%d %b %Y"),
         )
     except TemplateError as error:
         raise InputError(f"the model's chat template does not take this conversation: {error}") from error
-    end = len(text.rstrip(" ")) if leave_blanks else len(text)
-    return text_ids(tokenizer, text[:end]), text[end:]
+    return [], str(text)
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str:

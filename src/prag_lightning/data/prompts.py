@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prag_lightning.data.boundary import ANSWER_BOUNDARIES, AnswerBoundary, Boundary, find_boundary
-from prag_lightning.data.chat_text import TEMPLATE_DATE, Message, as_data, chat_ids, text_ids
+from prag_lightning.data.chat_text import TEMPLATE_DATE, Message, as_data, chat_ids, chat_text, text_ids
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml
 from prag_lightning.resources import locate
@@ -158,6 +158,19 @@ class PromptTemplates:
     def _closed_book(self, kind: str) -> str:
         name = f"{kind}.closed_book"
         return name if name in self.templates else f"{kind}.user"
+
+    def question_parts(
+        self, tokenizer: PreTrainedTokenizerBase, *, with_cot: bool = False, dataset: str = ""
+    ) -> tuple[list[int], str, list[int]]:
+        """What the prompt of a question without passages is made of: the ids that come first, the text that follows
+        them, with `{question}` where the question stands, and the ids of the assistant's prefix at its end."""
+        kind = "cot" if with_cot else "direct"
+        fewshot = self.fewshot_text(dataset) if with_cot else ""
+        user = fill(self.templates[self._closed_book(kind)], passages="", fewshot=fewshot)
+        leading, text = chat_text(tokenizer, user, self.template_date)
+        end = len(text.rstrip(" ")) if self.answer_boundary == "token" else len(text)
+        prefix, _, _ = self.templates[f"{kind}.assistant"].partition("{answer}")
+        return leading, text[:end], list(self._boundary(tokenizer, text[end:] + prefix).ids)
 
     def conversation_ids(self, tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation as it is, without templates; the last message is the user's.

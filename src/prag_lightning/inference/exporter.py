@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from peft import LoraConfig
 from torch.nn.functional import pad
@@ -14,28 +15,59 @@ from torch.nn.functional import pad
 from prag_lightning.errors import InputError, output_errors
 from prag_lightning.files import safe_name, temp_path
 from prag_lightning.inference.answerer import Adapters
+from prag_lightning.inference.card import FILE as CARD_FILE
+from prag_lightning.inference.card import Card
+from prag_lightning.llm.names import GGUF
 from prag_lightning.lora.adapters import CONFIG_FILE, WEIGHTS_FILE, named_tensors, write_adapter, write_files
+from prag_lightning.lora.gguf_file import write_gguf_adapter
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.lora.weights_file import Origin
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion
 
 HINT = "Name another folder with --out"
 Scores = Callable[[AugmentedQuestion], Sequence[float]]
+Layout = Literal["published", "vllm"]
+Format = Literal["peft", "gguf"]
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM has room for (its setting `max_lora_rank`), but for 1."""
+GGUF_FILE, MODEL_FILE = "adapter.gguf", "Modelfile"
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """Writes adapters as PEFT directories below a folder.
+    """Writes adapters as directories below a folder: as PEFT loads them, or llama.cpp.
 
     Args:
         adapters: Has those of passages, and merges them.
         out: The folder; what else is there is left alone.
+        card: Writes what each says of itself.
         rank: Fill adapters up to this rank with zeros, which change nothing: serving engines take certain ranks only.
+        layout: `vllm` puts all directories side by side, under the names that clients ask for, and fills adapters up to
+            the next rank that vLLM takes.
+        format: `gguf` writes a file for llama.cpp in place of PEFT's.
+
+    Raises:
+        InputError: for a rank that the layout has no room for.
     """
 
     adapters: Adapters
     out: Path
+    card: Card
     rank: int | None = None
+    layout: Layout = "published"
+    format: Format = "peft"
+
+    def __post_init__(self) -> None:
+        if self.rank is not None and self.rank < 1:
+            raise InputError(f"rank is {self.rank}", where="--rank", hint="Give 1 or more")
+        if self.layout == "vllm" and self.rank is not None and self.rank not in VLLM_RANKS:
+            raise InputError(
+                f"vLLM has no room for rank {self.rank}",
+                where="--rank",
+                hint=f"Give one of {', '.join(map(str, VLLM_RANKS))}, or none",
+            )
+        if self.layout == "vllm" and self.format == "gguf":
+            raise InputError("vLLM loads no GGUF adapters", where="--format gguf", hint="Leave out one of the two")
 
     def of_questions(
         self,
@@ -67,11 +99,12 @@ class Exporter:
                 test_id, passages = record.question.test_id, record.passages
                 if test_id in wanted and merged:
                     weights = self.adapters.load(passages, test_id, scores(record))
-                    yield self._write(self.out / split / str(test_id), weights)
+                    yield self._write(f"{split}/{test_id}", weights, passages, record.question.question)
                 elif test_id in wanted:
                     for passage in passages:
-                        place = self.out / split / f"data_{test_id}" / f"passage_{passage.pid}"
-                        yield self._write(place, self.adapters.load([passage], test_id))
+                        place = f"{split}/data_{test_id}/passage_{passage.pid}"
+                        weights = self.adapters.load([passage], test_id)
+                        yield self._write(place, weights, [passage], record.question.question)
 
     def of_passages(self, passages: Mapping[str, AugmentedPassage], *, merged: bool = True) -> Iterator[Path]:
         """Write the adapter of a set of passages, `merged`, or each passage's own, `passage_{id}`.
@@ -84,33 +117,79 @@ class Exporter:
             InputError: as `of_questions`, or if an id cannot be a part of a path.
         """
         if merged:
-            yield self._write(self.out / "merged", self.adapters.load(list(passages.values())))
+            several = list(passages.values())
+            yield self._write("merged", self.adapters.load(several), several)
             return
         for key, passage in passages.items():
-            place = self.out / f"passage_{safe_name(key, 'the id of a passage')}"
-            yield self._write(place, self.adapters.load([passage]))
+            place = f"passage_{safe_name(key, 'the id of a passage')}"
+            yield self._write(place, self.adapters.load([passage]), [passage])
 
-    def _write(self, directory: Path, weights: LoraWeights) -> Path:
+    def _write(
+        self, place: str, weights: LoraWeights, passages: Sequence[AugmentedPassage], question: str = ""
+    ) -> Path:
+        """Write an adapter to a place below the folder, with its card, whose snippet asks a question: unset means the
+        first that was written about its passages."""
+        directory = self.out / (place.replace("/", "-") if self.layout == "vllm" else place)
         own_rank = next(iter(weights.values()))[0].shape[0]
-        if self.rank is not None and self.rank < own_rank:
-            raise InputError(
-                f"the adapter for {directory} has rank {own_rank}",
-                where=f"--rank {self.rank}",
-                hint=f"Give {own_rank} or more",
-            )
-        rank = self.rank or own_rank
-        config = self.adapters.library.adapter_config(rank)
-        factor = self.adapters.library.scaling * rank / config.lora_alpha
-        weights, origin = _filled(weights, rank, factor), Origin(base_weight=self.adapters.library.store.base_hash)
+        rank = self._rank(own_rank, directory)
+        asked = question or next((pair.question for passage in passages for pair in passage.qa), "What is it about?")
         with output_errors("an adapter", directory, HINT):
-            if not directory.exists():
-                write_adapter(directory, weights, config, origin)
-            elif not _same(directory, weights, config, origin):
-                raise InputError("something else stands in an adapter's place", where=str(directory), hint=HINT)
+            if self.format == "gguf":
+                self._write_gguf(directory, weights, passages, asked)
+            else:
+                self._write_peft(directory, weights, rank, passages, asked)
         return directory
 
+    def _rank(self, own: int, directory: Path) -> int:
+        if self.rank is not None and self.rank < own:
+            raise InputError(
+                f"the adapter for {directory} has rank {own}", where=f"--rank {self.rank}", hint=f"Give {own} or more"
+            )
+        if self.rank is not None or self.layout != "vllm":
+            return self.rank or own
+        if own > VLLM_RANKS[-1]:
+            raise InputError(
+                f"the adapter for {directory} has rank {own}, and vLLM has room for {VLLM_RANKS[-1]}",
+                where="--layout vllm",
+                hint="Merge fewer passages (data.topk)",
+            )
+        return next(rank for rank in VLLM_RANKS if rank >= own)
 
-def _filled(weights: LoraWeights, rank: int, factor: float) -> LoraWeights:
+    def _write_peft(
+        self, directory: Path, weights: LoraWeights, rank: int, passages: Sequence[AugmentedPassage], question: str
+    ) -> None:
+        config = self.adapters.library.adapter_config(rank)
+        config.base_model_name_or_path = self.card.base
+        factor = self.adapters.library.scaling * rank / config.lora_alpha
+        weights, origin = filled(weights, rank, factor), Origin(base_weight=self.adapters.library.store.base_hash)
+        if not directory.exists():
+            write_adapter(directory, weights, config, origin, {CARD_FILE: self.card.text(passages, question)})
+        elif not _same(directory, weights, config, origin):
+            raise InputError("something else stands in an adapter's place", where=str(directory), hint=HINT)
+
+    def _write_gguf(
+        self, directory: Path, weights: LoraWeights, passages: Sequence[AugmentedPassage], question: str
+    ) -> None:
+        llm = self.adapters.library.llm
+        config = llm.model.config.get_text_config()
+        fresh = temp_path(directory)
+        fresh.mkdir(parents=True)
+        try:
+            scaling, layers = self.adapters.library.scaling, config.num_hidden_layers
+            write_gguf_adapter(fresh / GGUF_FILE, weights, scaling, llm.model.config.model_type, layers)
+            base = self.card.base if self.card.base.lower().endswith(GGUF) else "base.gguf"
+            (fresh / MODEL_FILE).write_text(f"FROM {base}\nADAPTER ./{GGUF_FILE}\n", encoding="utf-8")
+            running = self.card.for_llama_cpp(base, question)
+            (fresh / CARD_FILE).write_text(self.card.text(passages, question, running), encoding="utf-8")
+            if not directory.exists():
+                fresh.rename(directory)
+            elif not filecmp.cmp(fresh / GGUF_FILE, directory / GGUF_FILE, shallow=False):
+                raise InputError("something else stands in an adapter's place", where=str(directory), hint=HINT)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def filled(weights: LoraWeights, rank: int, factor: float) -> LoraWeights:
     """An adapter filled up to a rank.
 
     PEFT scales by alpha / rank and serving engines want a whole alpha: `factor` makes up for what that is off.

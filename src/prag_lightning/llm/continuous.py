@@ -149,6 +149,7 @@ class ContinuousBatch:
         scores = self._forward(self._last[:, None], self._mask, self._cache, self._adapters.of(len(self.rows)))
         self._take(0, scores)
 
+    @torch.inference_mode()
     def drop(self, row: Row) -> None:
         """Leave a text unfinished, if it is still written."""
         if row in self.rows:

@@ -171,6 +171,16 @@ def find_model(model_name: str, where: str = SETTING) -> ModelSource:
     return _folder_source(path, where)
 
 
+def base_name(model_name: str) -> str:
+    """The name that others find a model by: its hub id, or the path of its folder or GGUF file.
+
+    Raises:
+        InputError: as `find_model`.
+    """
+    source = find_model(model_name)
+    return source.location if source.gguf_file is None else str(Path(source.location) / source.gguf_file)
+
+
 def _folder_source(folder: Path, where: str) -> ModelSource:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     has_config = "config.json" in names

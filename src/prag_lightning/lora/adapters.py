@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from prag_lightning.errors import InputError
 from prag_lightning.files import path_in_errors, remove_stale_temp, temp_path
@@ -23,6 +25,7 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 HINT = "Delete this directory and run 'prag fit' again"
 _PREFIX = "base_model.model."
+_A = ".lora_A.weight"
 _INDIFFERENT = frozenset(
     {
         *("r", "lora_alpha", "target_modules", "base_model_name_or_path", "revision", "peft_version", "task_type"),
@@ -201,6 +204,23 @@ def read_adapter(
     if not all_finite(weights):
         raise InputError("the adapter holds values that are not finite", where=str(directory), hint=hint)
     return weights
+
+
+def read_plain(directory: Path) -> LoraWeights:
+    """Read an adapter of our own without its model: in float32 and on the CPU.
+
+    Raises:
+        InputError: if it is missing or damaged, or its format is none of PEFT's.
+    """
+    try:
+        tensors = load_file(directory / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the adapter cannot be read: {error}", where=str(directory), hint=HINT) from error
+    names = [name[len(_PREFIX) : -len(_A)] for name in tensors if name.endswith(_A)]
+    return {
+        name: (tensors[f"{_PREFIX}{name}{_A}"].float(), tensors[f"{_PREFIX}{name}.lora_B.weight"].float())
+        for name in names
+    }
 
 
 def _take(tensors: dict[str, torch.Tensor], module: str, letter: str, shape: tuple[int, int]) -> torch.Tensor:

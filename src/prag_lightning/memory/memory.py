@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from prag_lightning.costs import Cost, read_costs, record_cost
 from prag_lightning.data.corpus import file_stamp
 from prag_lightning.errors import InputError
 from prag_lightning.inference.asker import Asker
-from prag_lightning.inference.exporter import Exporter
+from prag_lightning.inference.exporter import Exporter, Format, Layout
 from prag_lightning.inference.methods import InferenceMethod, uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
 from prag_lightning.llm.devices import device_name
@@ -254,11 +254,25 @@ class Memory:
         on_demand = self._on_demand(lambda: self._held().written, library, topk)
         return Asker(pipeline.answerer(method), on_demand, pipeline.compute.autocast)
 
-    def export(self, out: Path, names: Sequence[str] | None = None, *, merged: bool = False) -> list[Path]:
-        """Write adapters as PEFT loads them; see `Exporter`.
+    def exporter(
+        self, out: Path, rank: int | None = None, layout: Layout = "published", format: Format = "peft"
+    ) -> Exporter:
+        """What writes the store's adapters for other software; see `Exporter`.
+
+        Raises:
+            InputError: if the store holds none.
+        """
+        if not self._held().contents.passages:
+            raise InputError("the store holds no document", where=str(self.folder), hint="Add some with prag sync")
+        return Exporter(self.pipeline.adapters(), out, self.pipeline.card(), rank, layout, format)
+
+    def exported(
+        self, exporter: Exporter, names: Sequence[str] | None = None, *, merged: bool = False
+    ) -> Iterator[Path]:
+        """Write adapters.
 
         Args:
-            out: A folder; what is there already is left alone.
+            exporter: Writes them.
             names: Ids of passages and documents; unset means all.
             merged: Make one adapter of them.
 
@@ -268,18 +282,16 @@ class Memory:
         held = self._held()
         passages, known = held.contents.passages, held.written
         wanted = [p for p in passages if names is None or p.passage.id in names or p.document in names]
-        missing = set(names or ()) - {p.passage.id for p in wanted} - {p.document for p in wanted}
-        if missing or not wanted:
-            what = f"no passage {min(missing)!r}" if missing else "no document"
-            raise InputError(f"the store holds {what}", where=str(self.folder), hint="Give ids that it holds")
+        if missing := set(names or ()) - {p.passage.id for p in wanted} - {p.document for p in wanted}:
+            raise InputError(
+                f"the store holds no passage {min(missing)!r}", where=str(self.folder), hint="Give ids that it holds"
+            )
         if lacking := next((p for p in wanted if p.passage.text not in known), None):
             raise InputError(
                 f"the passage has no adapter: {lacking.failure}", where=lacking.passage.id, hint="Leave it out"
             )
-        exporter = Exporter(self.pipeline.adapters(), out)
-        return list(
-            exporter.of_passages({quote(p.passage.id, safe=""): known[p.passage.text] for p in wanted}, merged=merged)
-        )
+        by_name = {quote(p.passage.id, safe=""): replace(known[p.passage.text], origin=p.passage) for p in wanted}
+        return exporter.of_passages(by_name, merged=merged)
 
     def _check_adapters(self, held: _Held, library: AdapterLibrary) -> None:
         for stored in held.contents.passages:

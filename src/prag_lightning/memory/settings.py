@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -10,6 +11,8 @@ import yaml
 from prag_lightning.data.prompts import read_prompt_file
 from prag_lightning.errors import InputError
 from prag_lightning.files import read_yaml, write_text
+from prag_lightning.llm.names import base_name
+from prag_lightning.lora.names import LoraA, Merge
 from prag_lightning.memory.contents import CORPUS_FILE
 from prag_lightning.pipeline.settings import DataSettings, ModelSettings, as_dict
 from prag_lightning.records import Json
@@ -17,6 +20,7 @@ from prag_lightning.resources import locate, shipped
 
 CONFIG_FILE, PROMPTS_FILE = "config.yaml", "prompts.yaml"
 LOCK = ".lock"
+_OF_MERGING = ("merge", "lora_a", "lora_alpha", "lora_rank")
 ADAPTERS, AUGMENTED = "adapters", "augmented"
 """Folders within a store."""
 _HEAD = "# What this store was made with; prag sync --store FOLDER keeps to it.\n"
@@ -117,6 +121,39 @@ def check_settings(folder: Path, model: ModelSettings, data: DataSettings, train
                     where=f"{group}.{name}, {folder}",
                     hint="Leave it as it is, or make another store",
                 )
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """What whoever merges a store's adapters without its model has to know.
+
+    Args:
+        merge: The way.
+        lora_a: See `LoraA`.
+        scaling: Of each adapter's update.
+    """
+
+    merge: Merge
+    lora_a: LoraA
+    scaling: float
+
+
+def merge_settings(folder: Path, base: str) -> MergeSettings:
+    """How a store's adapters are merged.
+
+    Args:
+        folder: The store.
+        base: The model that they are to be used with, by the name that it is loaded by.
+
+    Raises:
+        InputError: if there is no store, or it is of another model.
+    """
+    model = read_yaml(config_of(folder), "store's configuration", "Restore it").get("model") or {}
+    own = base_name(str(model.get("model_name")))
+    if own != base and locate(own).resolve() != Path(base).resolve():
+        raise InputError(f"the store is of the model {own}, and this is {base}", where=str(folder))
+    settings = ModelSettings(**{name: value for name, value in model.items() if name in _OF_MERGING}, model_name=own)
+    return MergeSettings(settings.merge, settings.lora_a, settings.lora_alpha / settings.lora_rank)
 
 
 def decisive(settings: ModelSettings | DataSettings) -> dict[str, Json]:

@@ -17,6 +17,7 @@ from prag_lightning.errors import InputError
 from prag_lightning.files import safe_name
 from prag_lightning.inference.answerer import Adapters, Answerer
 from prag_lightning.inference.asker import Asker
+from prag_lightning.inference.card import Card
 from prag_lightning.inference.identity import IDENTITY, MADE_BY, content_hash, result_identity
 from prag_lightning.inference.methods import InferenceMethod, uses_adapters
 from prag_lightning.inference.on_demand import OnDemand
@@ -24,7 +25,7 @@ from prag_lightning.journal import Journal
 from prag_lightning.llm.compute import Compute
 from prag_lightning.llm.devices import device_name
 from prag_lightning.llm.loading import LLM, load_llm
-from prag_lightning.llm.names import SETTING, find_model, short_name
+from prag_lightning.llm.names import SETTING, base_name, find_model, short_name
 from prag_lightning.lora.null_space import NullSpace
 from prag_lightning.lora.store import adapter_hash
 from prag_lightning.metrics import Extraction, is_out_of_reach
@@ -258,6 +259,11 @@ class Pipeline:
             self.compute.precision,
             settings.abstain_below,
         )
+
+    def card(self) -> Card:
+        """Writes what exported adapters say of themselves."""
+        data, base = self.data, base_name(self.settings.model_name)
+        return Card(self.llm, base, data.prompts, self.max_new_tokens, data.settings.with_cot, data.settings.dataset)
 
     def on_demand(
         self, *, adapters: bool | None = None, topk: int | None = None, augmenter: Augmenter | None = None
