@@ -45,7 +45,7 @@ _GROUPS = {
     "Before and beside them": (
         Command("plan", "what is left to do, how long it takes and how much it holds", "--config FILE"),
         Command("check", "every adapter is looked at: damaged, missing or out of date", "--config FILE"),
-        Command("export", "adapters of questions or passages, as PEFT loads them", "--config FILE --out FOLDER"),
+        Command("export", "adapters of questions or passages, for PEFT, vLLM, llama.cpp", "--config FILE --out FOLDER"),
         Command("corpus", "cut documents of your own into passages", "--documents FOLDER --out FILE"),
         Command("index", "make the index of a retriever that keeps one", "--config FILE"),
         Command("data check", "what is there of the questions, the corpus and its index", "--config FILE"),
