@@ -134,7 +134,7 @@ def test_the_hub_gets_the_adapters_and_nothing_else(settings, tmp_path, capsys, 
     assert capsys.readouterr().out.splitlines()[-1] == f"{hub.address}/me/adapters"
     assert hub.files == {
         f"single/0/{name}": (tmp_path / "single/0" / name).read_bytes()
-        for name in ("adapter_config.json", "adapter_model.safetensors")
+        for name in ("README.md", "adapter_config.json", "adapter_model.safetensors")
     }
     assert hub.tokens == {"Bearer hf_secret"}
     made = hub.repositories["me/adapters"]
