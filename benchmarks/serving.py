@@ -131,12 +131,12 @@ def _prag(command: str, config: str, overrides: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "prag_lightning", command, "--config", str(Path(config).resolve()), *settings]
 
 
-def answered(config: str, overrides: Sequence[str]) -> list[Asked]:
+def answered(config: str, overrides: Sequence[str], methods: Sequence[str]) -> list[Asked]:
     """The questions, each by each method, with the answers of `prag test`."""
     root = ["model.output_root=results", "model.answer_extraction=full"]
     WORK.mkdir(exist_ok=True)
     asked = []
-    for method in METHODS:
+    for method in methods:
         prag("test", config, [*overrides, *root, f"model.inference_method={method}"])
         path = max(Path(WORK, "results").rglob("predict.json"), key=lambda path: path.stat().st_mtime)
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -144,9 +144,11 @@ def answered(config: str, overrides: Sequence[str]) -> list[Asked]:
     return asked
 
 
-def measure(config: str, overrides: Sequence[str], requests: int, soak: int) -> dict[str, object]:
+def measure(
+    config: str, overrides: Sequence[str], methods: Sequence[str], requests: int, soak: int
+) -> dict[str, object]:
     """Load a server."""
-    asked = answered(config, overrides)
+    asked = answered(config, overrides, methods)
     random.Random(0).shuffle(asked)
     command = [*_prag("serve", config, overrides), "--port=0"]
     process = subprocess.Popen(command, cwd=WORK, stdout=subprocess.PIPE, text=True)
@@ -157,7 +159,7 @@ def measure(config: str, overrides: Sequence[str], requests: int, soak: int) -> 
         client, memory = Client(url, model), psutil.Process(process.pid).memory_info
         asyncio.run(loaded(client, asked, 4))  # adapters and index are in memory from here on
         rows: dict[str, dict[str, object]] = {}
-        for method in METHODS:
+        for method in methods:
             own = list(islice(cycle(each for each in asked if each.method == method), requests))
             rows[method] = {}
             for clients in CLIENTS:
@@ -211,6 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/demo.yaml")
     parser.add_argument("--overrides", nargs="*", default=[], help="Settings, as in data.sample=16.")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--requests", type=int, default=600, help="For each number of clients.")
     parser.add_argument(
         "--soak", type=int, default=10_000, help="Requests of which one in twenty breaks off; 0 for none."
@@ -220,7 +223,7 @@ def main() -> None:
         WORK.mkdir(exist_ok=True)
         if stage == "fit" or "ostrane" not in Path(options.config).read_text(encoding="utf-8"):
             prag(stage, options.config, options.overrides)
-    found = measure(options.config, options.overrides, options.requests, options.soak)
+    found = measure(options.config, options.overrides, options.methods, options.requests, options.soak)
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     command = "python -m benchmarks.serving " + " ".join(sys.argv[1:])
     results[str(found["model"])] = {**found, "machine": machine(), "command": command.strip()}
