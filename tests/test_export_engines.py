@@ -251,6 +251,7 @@ def test_gguf_adapters_come_with_what_runs_them(rag, tmp_path, capsys):
         (["--layout=vllm", "--rank=24"], "vLLM has no room for rank 24"),
         (["--layout=vllm", "--format=gguf"], "vLLM loads no GGUF adapters"),
         (["--format=onnx"], "format"),
+        (["--format=gguf", "--rank=8"], "llama.cpp takes any rank"),
         (["--rank=0"], "rank is 0"),
         (["--test_ids=[1]"], "a store has no questions"),
         (["--passages=[nobody]"], "the store holds no passage 'nobody'"),

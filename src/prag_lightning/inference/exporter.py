@@ -68,6 +68,8 @@ class Exporter:
             )
         if self.layout == "vllm" and self.format == "gguf":
             raise InputError("vLLM loads no GGUF adapters", where="--format gguf", hint="Leave out one of the two")
+        if self.format == "gguf" and self.rank is not None:
+            raise InputError("llama.cpp takes any rank", where="--rank", hint="Leave it out")
 
     def of_questions(
         self,

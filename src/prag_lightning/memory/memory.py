@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -286,10 +287,14 @@ class Memory:
             raise InputError(
                 f"the store holds no passage {min(missing)!r}", where=str(self.folder), hint="Give ids that it holds"
             )
-        if lacking := next((p for p in wanted if p.passage.text not in known), None):
+        lacking = [p for p in wanted if p.passage.text not in known]
+        if lacking and (names is not None or len(lacking) == len(wanted)):
             raise InputError(
-                f"the passage has no adapter: {lacking.failure}", where=lacking.passage.id, hint="Leave it out"
+                f"the passage has no adapter: {lacking[0].failure}", where=lacking[0].passage.id, hint="Leave it out"
             )
+        for each in lacking:
+            print(f"left out, has no adapter, {each.failure}: {each.passage.id}", file=sys.stderr)
+        wanted = [p for p in wanted if p not in lacking]
         by_name = {quote(p.passage.id, safe=""): replace(known[p.passage.text], origin=p.passage) for p in wanted}
         return exporter.of_passages(by_name, merged=merged)
 
