@@ -331,6 +331,20 @@ def test_a_key_is_asked_for_where_one_is_set(store_folder):
         assert served.client("sesame").models.list().data[0].id == served.name
 
 
+def test_an_unsure_answer_is_not_given_and_nothing_of_it_is_told(store_folder):
+    with Served(store_folder, "--store=memory", "--model.abstain_below=-0.3") as served:
+        sure, unsure = served.ask(), served.ask("How high is the highest tower of Helstead?")
+        assert (sure["choices"][0]["message"]["content"], sure["prag"]["abstained"]) == ("Nordelia", False)
+        assert unsure["prag"]["log_probability"] < -0.3 < sure["prag"]["log_probability"] <= 0
+        assert (unsure["choices"][0]["message"]["content"], unsure["prag"]["abstained"]) == ("I don't know.", True)
+        chunks = served.client().chat.completions.create(
+            model=f"{served.name}:prag",
+            messages=[{"role": "user", "content": "How high is the highest tower of Helstead?"}],
+            stream=True,
+        )
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "I don't know."
+
+
 # Documents
 
 

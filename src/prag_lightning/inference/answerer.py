@@ -18,7 +18,7 @@ from prag_lightning.inference.methods import InferenceMethod, uses_adapters, use
 from prag_lightning.journal import Journal
 from prag_lightning.llm.generation import GenerationFailure, generate_each, stream
 from prag_lightning.llm.loading import LLM
-from prag_lightning.lora.merge import merge, merge_all
+from prag_lightning.lora.merge import merge, merge_all, stack
 from prag_lightning.lora.names import Merge
 from prag_lightning.lora.stack import LoraWeights
 from prag_lightning.records import AugmentedPassage, AugmentedQuestion, Json
@@ -225,7 +225,18 @@ class Answerer:
         rows = [self._closed(record, text, shown=shown) for record, text in zip(batch, texts, strict=True)]
         return mean_log_probabilities(self.llm, rows, adapters, scaling)
 
-    def _closed(self, record: AugmentedQuestion, text: str, *, shown: bool) -> ClosedPrompt:
+    def log_probability(
+        self, record: AugmentedQuestion, text: str, prepared: Prepared, earlier: Sequence[Message] = ()
+    ) -> float:
+        """How sure the model is of a reply that was written from what was prepared for it; see `log_probabilities`."""
+        adapters = None if prepared.adapter is None else stack([prepared.adapter])
+        row = self._closed(record, text, shown=uses_passages(self.method), earlier=earlier)
+        (value,) = mean_log_probabilities(self.llm, [row], adapters, prepared.scaling)
+        return value
+
+    def _closed(
+        self, record: AugmentedQuestion, text: str, *, shown: bool, earlier: Sequence[Message] = ()
+    ) -> ClosedPrompt:
         """A question's prompt, with its passages or without, and a reply to it as far as its answer goes."""
         passages = [p.passage for p in record.passages] if shown else []
         prompt, closed = (
@@ -236,6 +247,7 @@ class Answerer:
                 answer=answer,
                 with_cot=self.with_cot,
                 dataset=self.dataset,
+                earlier=earlier,
             )
             for answer in (None, answer_part(text, self.with_cot))
         )

@@ -133,13 +133,15 @@ class ContinuousBatch:
         if self._penalty != 1.0:
             places = mask.nonzero(as_tuple=True)
             seen[places[0], ids[places]] = True
+        # What needs memory comes first: where it does not suffice, the others go on.
         before = len(self.rows)
-        self.rows += rows
         for number, row in enumerate(rows):
             self._adapters.put(before + number, row.adapter, row.scaling)
-        self._cache, self._mask = _joined(self._cache, self._mask, cache, mask)
-        self._seen = torch.cat([self._seen.reshape(before, seen.shape[1]), seen])
+        joined, all_masks = _joined(self._cache, self._mask, cache, mask)
+        all_seen = torch.cat([self._seen.reshape(before, seen.shape[1]), seen])
+        self._cache, self._mask, self._seen = joined, all_masks, all_seen
         self._last = torch.cat([self._last, self._last.new_zeros(len(rows))])
+        self.rows += rows
         self._take(before, scores)
 
     @torch.inference_mode()

@@ -26,7 +26,7 @@ from prag_lightning.serve.api_errors import ApiError
 from prag_lightning.serve.backend import Backend
 from prag_lightning.serve.delivery import Delivery
 from prag_lightning.serve.documents import Documents
-from prag_lightning.serve.engine import Engine
+from prag_lightning.serve.engine import Engine, failure
 from prag_lightning.serve.metrics import ServerMetrics
 from prag_lightning.serve.requests import Asked, ChatRequest, CompletionRequest, DocumentRequest, Options, read_body
 from prag_lightning.serve.settings import Limits, ServerSettings
@@ -101,6 +101,10 @@ class Server:
                 return await handler(request)
             except ClientDisconnect:
                 return Response(status_code=499)
+            except (ApiError, HTTPException):
+                raise
+            except Exception as error:
+                raise failure(error) from error
 
         return checked
 

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 import torch
 
 from prag_lightning.inference.answerer import Prepared
-from prag_lightning.llm.continuous import NOT_FINITE, Row, decoder_for
+from prag_lightning.llm.continuous import NOT_FINITE, Decoder, Row, decoder_for
 from prag_lightning.llm.sampling import Sampling
 from prag_lightning.serve.api_errors import ApiError, overloaded
 from prag_lightning.serve.backend import Backend, Found
@@ -100,7 +100,7 @@ class Engine:
         except ApiError as error:
             self._end(job, error)
         except Exception as error:
-            self._end(job, _bug(error))
+            self._end(job, failure(error))
 
     def _found(self, job: Job) -> None:
         def work() -> None:
@@ -141,11 +141,7 @@ class Engine:
                     for written in [each for each in going if each.job.cancelled.is_set()]:
                         decoder.drop(written.row)
                         written.on_end("cancelled")
-                    batch = self._next(waiting, self.limits.max_num_seqs - len(decoder))
-                    if batch:
-                        going.update(batch)
-                        decoder.add([written.row for written in batch])
-                    going = {each for each in going if not each.ended}
+                    going.update(self._begin(decoder, waiting))
                     self._writing = len(going)
                     if len(decoder):
                         decoder.step()
@@ -154,9 +150,22 @@ class Engine:
                 except Exception as error:  # of the model, as where memory does not suffice: it is in use no more
                     decoder = decoder_for(self.backend.llm)
                     for written in going:
-                        self._end(written.job, _bug(error))
+                        self._end(written.job, failure(error))
                     going = set()
                     self._writing = 0
+
+    def _begin(self, decoder: Decoder, waiting: deque[_Written]) -> list[_Written]:
+        """Begin what may begin now; where that fails, as where memory does not suffice, the others go on."""
+        batch = self._next(waiting, self.limits.max_num_seqs - len(decoder))
+        if batch:
+            try:
+                decoder.add([written.row for written in batch])
+            except Exception as error:
+                for written in batch:
+                    decoder.drop(written.row)
+                    self._end(written.job, failure(error))
+                return []
+        return [written for written in batch if not written.ended]
 
     def _next(self, waiting: deque[_Written], places: int) -> list[_Written]:
         """Those that begin now: as many as may be written, and whose prompts may be read, at once."""
@@ -181,8 +190,7 @@ class Engine:
         answerer = found.answerer
         if job.asked.method is None or answerer.abstain_below is None:
             return
-        record = found.record
-        (value,) = answerer.log_probabilities([record], [job.text], [record.passages], [found.scores])
+        value = answerer.log_probability(found.record, job.text, written.prepared, job.asked.conversation[:-1])
         job.log_probability, job.abstained = value, answerer.abstains(value)
 
 
@@ -191,7 +199,7 @@ class _Written:
 
     def __init__(self, job: Job, prepared: Prepared, engine: Engine) -> None:
         asked, backend = job.asked, engine.backend
-        self.job, self.engine, self.ended = job, engine, False
+        self.job, self.prepared, self.engine, self.ended = job, prepared, engine, False
         self._at = self._ready_at = time.perf_counter()
         form = None
         if asked.method is not None:
@@ -247,7 +255,7 @@ class _Written:
             else:
                 self._finish(why)
         except Exception as error:
-            outcome = _bug(error)
+            outcome = failure(error)
         self.engine._end(job, outcome)
 
     def _finish(self, why: str) -> None:
@@ -273,7 +281,7 @@ def _receive(ready: SimpleQueue[_Written], waiting: deque[_Written], patience: f
         pass
 
 
-def _bug(error: Exception) -> ApiError:
+def failure(error: Exception) -> ApiError:
     """What went wrong, which stands in the log as well."""
     print(f"prag serve: {type(error).__name__}: {error}", file=sys.stderr)
     if isinstance(error, torch.OutOfMemoryError):
