@@ -13,7 +13,20 @@ from urllib.parse import urlsplit
 
 from openai import OpenAI
 
+from prag_lightning.cli.entry import main
+
+DEMO = str(Path(__file__).parent.parent / "configs/demo.yaml")
 QUESTION = "Which country does Helstead belong to?"
+
+
+def make_store(folder: Path, *documents: str) -> None:
+    """Put documents of a folder into a store beside them, on the embedded model."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["sync", "--config", DEMO, "--documents", *documents, "--model.group_tokens", "1"]) == 0
+    finally:
+        os.chdir(before)
 
 
 class Served:

@@ -22,12 +22,11 @@ from hypothesis import strategies as st
 
 from prag_lightning.cli.entry import main
 from prag_lightning.inference.confidence import answer_part
-from serving import QUESTION, Served
+from serving import DEMO, QUESTION, Served, make_store
 from tiny_llm import save_random_llm
 from toy import EXPERIMENT, RECORDS, write_experiment
 
 ROOT = Path(__file__).parent.parent
-DEMO = str(ROOT / "configs/demo.yaml")
 HANDBOOK = {
     "helstead.md": "# Helstead\n\nNadia Trancott heads the council of Helstead. It belongs to Nordelia.",
     "dorden.txt": "New Dorden is led by mayor Yuri Selbeck. In the north of Lumeria lies New Dorden.",
@@ -43,12 +42,7 @@ def store_folder(tmp_path_factory) -> Path:
     (folder / "handbook").mkdir()
     for name, text in HANDBOOK.items():
         (folder / "handbook" / name).write_text(text)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["sync", "--config", DEMO, "--documents", "handbook", "--model.group_tokens", "1"]) == 0
-    finally:
-        os.chdir(before)
+    make_store(folder, "handbook")
     return folder
 
 
@@ -428,10 +422,10 @@ def test_a_client_that_goes_away_frees_its_place(tmp_path):
         started = time.monotonic()
         short = {"model": served.name, "prompt": "x", "max_tokens": 2}
         assert served.send("POST", "/v1/completions", short)[0] == 200
-        metrics = served.send("GET", "/metrics")[1]
+        idle = f'prag:num_requests_running{{model_name="{served.name}"}} 0.0'
+        while idle not in (metrics := served.send("GET", "/metrics")[1]):
+            assert time.monotonic() - started < 30
         assert f'prag:request_failure_total{{model_name="{served.name}",status="499"}} 2.0' in metrics
-        assert f'prag:num_requests_running{{model_name="{served.name}"}} 0.0' in metrics
-        assert time.monotonic() - started < 30
 
 
 def test_too_many_are_told_to_come_again_and_the_end_finishes_what_was_begun(tmp_path):

@@ -1,13 +1,11 @@
 """The server's page in a real browser: type, click, see."""
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from prag_lightning.cli.entry import main
-from serving import QUESTION, Served
+from serving import QUESTION, Served, make_store
 
 pytestmark = pytest.mark.browser
 selenium = pytest.importorskip("selenium")
@@ -17,7 +15,6 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-DEMO = str(ROOT / "configs/demo.yaml")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SELMA = "Selma Drumkin was born in the year 1960. She worked as a sailor. She grew up in North Dorminster."
 HOSTILE = "<img src=x onerror=document.title='taken'>"
@@ -36,12 +33,7 @@ def store(tmp_path_factory):
     (folder / "helstead.md").write_text(
         "# Helstead\n\nNadia Trancott heads the council of Helstead. It belongs to Nordelia."
     )
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["sync", "--config", DEMO, "--documents", "helstead.md", "--model.group_tokens", "1"]) == 0
-    finally:
-        os.chdir(before)
+    make_store(folder, "helstead.md")
     return folder
 
 
