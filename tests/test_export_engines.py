@@ -49,7 +49,7 @@ def rag(tmp_path_factory) -> ParametricRAG:
 
 def test_a_card_answers_by_its_own_snippet_in_plain_peft(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    settings = ["--config", str(DEMO), "--data.sample=3"]
+    settings = ["--config", str(DEMO), "--data.sample=2", "--model.num_train_epochs=4"]
     assert main(["augment", *settings]) == main(["fit", *settings]) == main(["test", *settings]) == 0
     assert main(["export", *settings, "--out=out"]) == 0
     (path,) = Path("demo-out/results").rglob("predict.json")
