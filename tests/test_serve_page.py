@@ -275,6 +275,8 @@ def test_a_key_is_asked_for_in_words_and_without_a_store_there_are_no_documents(
         page = Page(browser, locked.url)
         page.wait(lambda: page.find("#key-form").is_displayed())
         assert page.find("#trouble").text == "the API key is missing or wrong"
+        page.find("#question").send_keys(QUESTION + Keys.ENTER)  # stays typed, and the key is asked for
+        page.wait(lambda: page.focused().get_attribute("id") == "key")
         page.find("#key").send_keys("wrong" + Keys.ENTER)
         page.wait(lambda: browser.execute_script("return sessionStorage.getItem('prag-key')") == "wrong")
         page.wait(lambda: page.find("#trouble").text == "the API key is missing or wrong")
