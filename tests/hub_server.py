@@ -30,6 +30,15 @@ def running_hub() -> Iterator[Hub]:
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            found = self.path.partition("/resolve/main/")[2] in hub.files
+            self.send_response(200 if found else 404)
+            for name, value in {"X-Repo-Commit": "1", "ETag": '"1"', "Content-Length": "0"}.items():
+                self.send_header(name, value)
+            if not found:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             hub.tokens.add(self.headers["Authorization"])
@@ -42,6 +51,8 @@ def running_hub() -> Iterator[Hub]:
                 files = json.loads(body)["files"]
                 regular = {"uploadMode": "regular", "shouldIgnore": False}
                 self.reply({"files": [{"path": file["path"], **regular} for file in files]})
+            elif self.path == "/api/validate-yaml":
+                self.reply({"errors": [], "warnings": []})
             elif hub.refuses is not None:
                 self.send(hub.refuses, hub.says.encode())
             else:

@@ -37,6 +37,9 @@ def in_the_repository(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch):
     with running_hub() as hub:
+        template = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
+        ours = template.replace(huggingface_hub.constants.ENDPOINT, hub.address)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", ours)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         yield hub
@@ -113,7 +116,16 @@ def test_what_is_there_stays_and_is_never_passed_off_as_another(settings, tmp_pa
     weights = tmp_path / "single/0/adapter_model.safetensors"
     before = weights.stat().st_mtime_ns
     assert export(settings, tmp_path, "--test_ids=[0]") == 0
+    card = tmp_path / "single/0/README.md"
+    written = card.read_text()
     capsys.readouterr()
+    card.unlink()
+    assert export(settings, tmp_path, "--test_ids=[0]") == 0
+    assert card.read_text() == written
+    assert not capsys.readouterr().err
+    assert export(settings, tmp_path, "--test_ids=[0]", "--model.max_new_tokens=7") == 0
+    assert f"its card would be another now; delete it to have that: {card}" in capsys.readouterr().err
+    assert card.read_text() == written
     assert export(settings, tmp_path, "--test_ids=[0]", "--rank=32") == 2
     out, err = capsys.readouterr()
     assert "something else stands in an adapter's place" in err
@@ -126,12 +138,15 @@ def test_what_is_there_stays_and_is_never_passed_off_as_another(settings, tmp_pa
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_hub_gets_the_adapters_and_nothing_else(settings, tmp_path, capsys, hub: Hub):
+def test_the_hub_gets_the_adapters_with_cards_and_nothing_else(settings, tmp_path, capsys, hub: Hub):
     (tmp_path / "diary.txt").write_text("private")
     assert export(settings, tmp_path, "--test_ids=[0]") == 0
     assert not hub.tokens
     assert export(settings, tmp_path, "--test_ids=[0]", "--push_to_hub=me/adapters") == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{hub.address}/me/adapters"
+    repository = hub.files.pop("README.md").decode()
+    assert "hf download me/adapters --local-dir adapters" in repository
+    assert "base_model" not in repository  # a folder here, of which the hub knows nothing
     assert hub.files == {
         f"single/0/{name}": (tmp_path / "single/0" / name).read_bytes()
         for name in ("README.md", "adapter_config.json", "adapter_model.safetensors")
@@ -139,6 +154,9 @@ def test_the_hub_gets_the_adapters_and_nothing_else(settings, tmp_path, capsys, 
     assert hub.tokens == {"Bearer hf_secret"}
     made = hub.repositories["me/adapters"]
     assert made.get("private") is True or made.get("visibility") == "private"
+    hub.files["README.md"] = b"mine"
+    assert export(settings, tmp_path, "--test_ids=[0]", "--push_to_hub=me/adapters") == 0
+    assert hub.files["README.md"] == b"mine"
 
 
 @pytest.mark.parametrize(("status", "says"), [(403, '{"error": "no rights"}'), (200, "{}"), (200, "<html>")])

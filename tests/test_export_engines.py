@@ -25,6 +25,7 @@ from prag_lightning.llm.loading import load_llm
 from prag_lightning.lora.adapters import random_adapter
 from prag_lightning.lora.gguf_file import write_gguf_adapter
 from prag_lightning.lora.merge import merge
+from prag_lightning.memory.settings import merge_settings
 from prag_lightning.parametric_rag import ParametricRAG
 from tiny_llm import save_random_gguf, save_random_llm
 
@@ -49,7 +50,8 @@ def rag(tmp_path_factory) -> ParametricRAG:
 
 def test_a_card_answers_by_its_own_snippet_in_plain_peft(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    settings = ["--config", str(DEMO), "--data.sample=2", "--model.num_train_epochs=4"]
+    Path("tiny").symlink_to(TINY)
+    settings = ["--config", str(DEMO), "--data.sample=2", "--model.num_train_epochs=4", "--model.model_name=tiny"]
     assert main(["augment", *settings]) == main(["fit", *settings]) == main(["test", *settings]) == 0
     assert main(["export", *settings, "--out=out"]) == 0
     (path,) = Path("demo-out/results").rglob("predict.json")
@@ -61,7 +63,20 @@ def test_a_card_answers_by_its_own_snippet_in_plain_peft(tmp_path, monkeypatch, 
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == row["text"].strip()
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(TINY)
+    assert config["base_model_name_or_path"] == "tiny"
+    for precision in ("bf16-true", "bf16-mixed"):
+        monkeypatch.chdir(tmp_path)
+        precise = [f"--trainer.precision={precision}", f"--out={precision}", "--test_ids=[0]"]
+        assert main(["export", *settings, *precise]) == 0
+        monkeypatch.chdir(tmp_path / precision / "single/0")
+        (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+        names = {}
+        capsys.readouterr()
+        exec(code, names)
+        dtypes = {parameter.dtype for parameter in names["model"].parameters()}
+        assert dtypes == {torch.bfloat16 if precision == "bf16-true" else torch.float32}
+        assert ("torch.autocast" in code) == (precision == "bf16-mixed")
+        assert capsys.readouterr().out.strip()
 
 
 def test_a_card_names_the_passages_and_where_they_come_from(rag, tmp_path, capsys):
@@ -78,11 +93,11 @@ def test_a_card_names_the_passages_and_where_they_come_from(rag, tmp_path, capsy
 
 def test_vllms_layout_is_flat_and_of_ranks_that_it_takes(rag, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    out = tmp_path / "out"
+    out = tmp_path / "with a blank"
     assert main(["export", f"--store={rag.store}", f"--out={out}", "--merged=false", "--layout=vllm"]) == 0
     *paths, line = capsys.readouterr().out.splitlines()
     assert sorted(map(str, out.iterdir())) == sorted(paths)
-    assert line.endswith(f"VLLM_LORA_RESOLVER_CACHE_DIR={out} vllm serve {TINY} --enable-lora --max-lora-rank 8")
+    assert line.endswith(f"VLLM_LORA_RESOLVER_CACHE_DIR='{out}' vllm serve {TINY} --enable-lora --max-lora-rank 8")
     merged = tmp_path / "merged"
     assert main(["export", f"--store={rag.store}", f"--out={merged}", "--layout=vllm"]) == 0
     config = json.loads((merged / "merged/adapter_config.json").read_text())
@@ -165,6 +180,13 @@ def test_vllm_gets_adapters_that_are_merged_by_a_name_made_of_passages(rag, tmp_
     assert [resolve(name) for name in ("other", "prag:", "prag:nobody", "prag:../selma")] == [None] * 4
     assert resolve("prag:selma", "another/model") is None
     assert "the store has no adapter of 'nobody'" in capsys.readouterr().err
+    assert resolve("prag:nobody\nforged " + "x" * 5000) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 700
+    (tmp_path / "compact").mkdir()
+    (tmp_path / "compact/config.yaml").write_text(f"model: {{model_name: {TINY}, adapter_format: int4}}")
+    with pytest.raises(InputError, match="in int4 are not merged without their model"):
+        merge_settings(tmp_path / "compact", str(TINY))
 
 
 # llama.cpp

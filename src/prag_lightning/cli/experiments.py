@@ -149,13 +149,15 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument(
         "--passages",
         type=list[int | str] | None,
-        help="Ids of passages of the corpus, in place of questions; adapters that are missing are made.",
+        help="Ids of passages of the corpus, in place of questions; adapters that are missing are made. With --store, "
+        "of its passages and documents; unset means all.",
     )
     parser.add_argument(
         "--merged",
         type=bool,
         default=True,
-        help="Make one adapter of several; else {out}/{split}/data_{test_id}/passage_{pid} or {out}/passage_{id}.",
+        help="Make one adapter of several; else {out}/{split}/data_{test_id}/passage_{pid} or {out}/passage_{id}. "
+        "With --layout vllm, - stands for the / below {out}.",
     )
     parser.add_argument(
         "--rank",

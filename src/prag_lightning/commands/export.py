@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from prag_lightning.commands.hub import check_hub, push
 from prag_lightning.data.corpus import CorpusReader
@@ -97,7 +98,7 @@ def _told(written: Iterable[Path], exporter: Exporter, push_to_hub: str | None, 
     if exporter.layout == "vllm" and paths:
         print(vllm_line(exporter, paths))
     if push_to_hub is not None:
-        print(push(push_to_hub, exporter.out, paths, private=private))
+        print(push(push_to_hub, exporter.out, paths, exporter.card.base, private=private))
     return paths
 
 
@@ -106,7 +107,7 @@ def vllm_line(exporter: Exporter, directories: Sequence[Path]) -> str:
     rank = max(json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))["r"] for path in directories)
     return (
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING=true VLLM_PLUGINS=lora_filesystem_resolver "
-        f"VLLM_LORA_RESOLVER_CACHE_DIR={exporter.out} vllm serve {exporter.card.base} "
+        f"VLLM_LORA_RESOLVER_CACHE_DIR={quote(str(exporter.out))} vllm serve {quote(exporter.card.base)} "
         f"--enable-lora --max-lora-rank {rank}"
     )
 

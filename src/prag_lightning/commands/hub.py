@@ -11,6 +11,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from prag_lightning.errors import InputError, PragError
 from prag_lightning.inference.card import FILE as CARD_FILE
+from prag_lightning.inference.card import hub_card
 from prag_lightning.inference.exporter import GGUF_FILE, MODEL_FILE
 from prag_lightning.lora.adapters import CONFIG_FILE, WEIGHTS_FILE
 
@@ -35,13 +36,15 @@ def check_hub(repo_id: str) -> None:
         )
 
 
-def push(repo_id: str, folder: Path, directories: Iterable[Path], *, private: bool) -> str:
-    """Commit adapter directories to a repository, under the paths that they have below a folder, and nothing else.
+def push(repo_id: str, folder: Path, directories: Iterable[Path], base: str, *, private: bool) -> str:
+    """Commit adapter directories to a repository, under the paths that they have below a folder, with a card of the
+    repository if it has none, and nothing else.
 
     Args:
         repo_id: The repository, which is made if it is missing.
         folder: Their common folder.
         directories: The adapters.
+        base: Their model; see `Card`.
         private: Whether a repository that is made is private.
 
     Returns:
@@ -55,6 +58,8 @@ def push(repo_id: str, folder: Path, directories: Iterable[Path], *, private: bo
     operations = [CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files]
     try:
         repo = api.create_repo(repo_id, private=private, exist_ok=True)
+        if not api.file_exists(repo.repo_id, CARD_FILE):
+            operations.append(CommitOperationAdd(CARD_FILE, hub_card(base, repo.repo_id).encode()))
         api.create_commit(repo.repo_id, operations, commit_message="Add adapters")
     except (HTTPError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise PragError(

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from prag_lightning.data.prompts import PromptTemplates, end_with_question_mark
+from prag_lightning.llm.compute import MIXED
 from prag_lightning.llm.greedy import settings_in_force
 from prag_lightning.llm.loading import LLM
 from prag_lightning.llm.names import GGUF
@@ -27,6 +30,7 @@ class Card:
         max_new_tokens: Longest answer.
         with_cot: Whether answers are chains of thought.
         dataset: Whose worked examples are shown.
+        precision: The trainer's, by name.
     """
 
     llm: LLM
@@ -35,6 +39,7 @@ class Card:
     max_new_tokens: int
     with_cot: bool = False
     dataset: str = ""
+    precision: str = "32-true"
 
     def text(self, passages: Sequence[AugmentedPassage], question: str, running: str = "") -> str:
         """The card of an adapter.
@@ -49,7 +54,7 @@ class Card:
         holds = f"{len(passages)} passage{'s' * (len(passages) != 1)}"
         return "\n".join(
             [
-                *self._front_matter,
+                *front_matter(self.base),
                 "",
                 f"# {holds} as an adapter",
                 "",
@@ -67,8 +72,8 @@ class Card:
                 "```",
                 "",
                 f"Its last ids are {ending} ({shown!r}), where training had the answer's first token follow.",
-                f"Answers are decoded greedily, at most {self.max_new_tokens} tokens, with {self._settings};",
-                "they end with their first sentence.",
+                f"Answers are decoded greedily, at most {self.max_new_tokens} tokens, in precision {self.precision},",
+                f"with {self._settings}; they end with their first sentence.",
                 "",
                 "## What it holds",
                 "",
@@ -110,12 +115,6 @@ class Card:
         return self.prompts.question_parts(self.llm.tokenizer, with_cot=self.with_cot, dataset=self.dataset)
 
     @property
-    def _front_matter(self) -> list[str]:
-        is_here = Path(self.base).exists()
-        base = [] if is_here else [f"base_model: {self.base}"]
-        return ["---", *base, "library_name: peft", "tags:", "- lora", "- parametric-rag", "---"]
-
-    @property
     def _settings(self) -> str:
         asked = settings_in_force(self.llm.model.generation_config)
         told = ", ".join(f"{name} {value}" for name, value in asked.items())
@@ -124,15 +123,30 @@ class Card:
     def _snippet(self, question: str) -> str:
         leading, text, ending = self._parts
         base = Path(self.base)
-        where, more = repr(self.base), ""
+        if base.exists():
+            base = base.resolve()  # the snippet runs in the adapter's folder
+        where, more = repr(str(base) if base.is_absolute() else self.base), ""
         imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
         if base.suffix.lower() == GGUF:
             where, more = repr(str(base.parent)), f", gguf_file={base.name!r}"
             imports += ", GgufConfig"
         unpacked = ", quantization_config=GgufConfig(dequantize=True)" if more else ""
-        settings = "".join(
-            f", {name}={value!r}" for name, value in settings_in_force(self.llm.model.generation_config).items()
-        )
+        dtype = self.llm.model.dtype
+        as_it_is = "" if dtype == torch.float32 else ", autocast_adapter_dtype=False"
+        asked = settings_in_force(self.llm.model.generation_config)
+        settings = "".join(f", {name}={value!r}" for name, value in asked.items())
+        settings += ", tokenizer=tokenizer" if "stop_strings" in asked else ""
+        generate = [
+            "output = model.generate(",
+            f"    input_ids=inputs, attention_mask=torch.ones_like(inputs), max_new_tokens={self.max_new_tokens},",
+            f"    do_sample=False, num_beams=1{settings}",
+            ")",
+        ]
+        if self.precision in MIXED:
+            cast = f"with torch.autocast(model.device.type, dtype={MIXED[self.precision]}):"
+            generate = [cast, *(f"    {line}" for line in generate)]
+        left = self.prompts.left_to_write(self.llm.tokenizer, with_cot=self.with_cot)
+        answer = f".removeprefix({left!r}).lstrip()" if left else ""
         lines = [
             "```python",
             "import torch",
@@ -140,21 +154,47 @@ class Card:
             imports,
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({where}{more})",
-            f"base = AutoModelForCausalLM.from_pretrained({where}, dtype=torch.float32{more}{unpacked})",
-            'model = PeftModel.from_pretrained(base, ".")  # this folder',
+            f"base = AutoModelForCausalLM.from_pretrained({where}, dtype={dtype}{more}{unpacked})",
+            f'model = PeftModel.from_pretrained(base, "."{as_it_is})  # this folder',
             "",
             f"question = {end_with_question_mark(question)!r}",
             f"text = {json.dumps(text, ensure_ascii=False)}.replace('{{question}}', question)",
             f"ids = {leading} + tokenizer(text, add_special_tokens=False)['input_ids'] + {ending}",
             "inputs = torch.tensor([ids])",
-            "output = model.generate(",
-            f"    input_ids=inputs, attention_mask=torch.ones_like(inputs), max_new_tokens={self.max_new_tokens}, "
-            f"do_sample=False{settings}",
-            ")",
-            "print(tokenizer.decode(output[0, len(ids):], skip_special_tokens=True).strip())",
+            *generate,
+            f"print(tokenizer.decode(output[0, len(ids):], skip_special_tokens=True).strip(){answer})",
             "```",
         ]
         return "\n".join(lines)
+
+
+def front_matter(base: str) -> list[str]:
+    """What the hub reads of a card: the model, unless it is a folder or file here, and what loads the adapter."""
+    model = [] if Path(base).exists() else [f"base_model: {base}"]
+    return ["---", *model, "library_name: peft", "tags:", "- lora", "- parametric-rag", "---"]
+
+
+def hub_card(base: str, repo_id: str) -> str:
+    """The card of a repository that has adapters in its folders.
+
+    Args:
+        base: The model; see `Card`.
+        repo_id: The repository.
+    """
+    lines = [
+        *front_matter(base),
+        "",
+        "# Passages as adapters",
+        "",
+        "Each folder that has a `README.md` has an adapter that holds passages (Parametric RAG, arXiv 2501.15915).",
+        "The `README.md` says which, and how they are asked about, in that folder of what this writes:",
+        "",
+        "```sh",
+        f"hf download {repo_id} --local-dir adapters",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _told(passage: AugmentedPassage) -> str:

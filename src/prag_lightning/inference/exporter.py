@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from peft import LoraConfig
 from torch.nn.functional import pad
 
 from prag_lightning.errors import InputError, output_errors
-from prag_lightning.files import safe_name, temp_path
+from prag_lightning.files import safe_name, temp_path, write_text
 from prag_lightning.inference.answerer import Adapters
 from prag_lightning.inference.card import FILE as CARD_FILE
 from prag_lightning.inference.card import Card
@@ -164,10 +165,13 @@ class Exporter:
         config.base_model_name_or_path = self.card.base
         factor = self.adapters.library.scaling * rank / config.lora_alpha
         weights, origin = filled(weights, rank, factor), Origin(base_weight=self.adapters.library.store.base_hash)
+        text = self.card.text(passages, question)
         if not directory.exists():
-            write_adapter(directory, weights, config, origin, {CARD_FILE: self.card.text(passages, question)})
+            write_adapter(directory, weights, config, origin, {CARD_FILE: text})
         elif not _same(directory, weights, config, origin):
             raise InputError("something else stands in an adapter's place", where=str(directory), hint=HINT)
+        else:
+            _keep_card(directory / CARD_FILE, text)
 
     def _write_gguf(
         self, directory: Path, weights: LoraWeights, passages: Sequence[AugmentedPassage], question: str
@@ -202,6 +206,14 @@ def filled(weights: LoraWeights, rank: int, factor: float) -> LoraWeights:
         exact = lora_b if factor == 1 else lora_b.float() * factor
         filled[name] = (pad(lora_a, (0, 0, 0, missing)), pad(exact, (0, missing)))
     return filled
+
+
+def _keep_card(path: Path, text: str) -> None:
+    """Write the card of an adapter that was there if it is missing; say so if it is another."""
+    if not path.exists():
+        write_text(path, text)
+    elif path.read_bytes() != text.encode():
+        print(f"left as it is, though its card would be another now; delete it to have that: {path}", file=sys.stderr)
 
 
 def _same(directory: Path, weights: LoraWeights, config: LoraConfig, origin: Origin) -> bool:

@@ -12,8 +12,9 @@ from prag_lightning.errors import InputError
 from prag_lightning.llm.loading import DTYPES
 
 _CPU = torch.device("cpu")
-_MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-PRECISIONS = ("32-true", *DTYPES, *_MIXED)
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""What autocast computes in, by the trainer's precision."""
+PRECISIONS = ("32-true", *DTYPES, *MIXED)
 _OTHER_NAMES = {"None": "32-true", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -81,9 +82,9 @@ class Compute:
         precision = precision_name(precision)
         device = _device(accelerator, index)
         check_precision(precision, device)
-        if precision not in _MIXED:
+        if precision not in MIXED:
             return cls(device, precision)
-        dtype = _MIXED[precision]
+        dtype = MIXED[precision]
         return cls(device, precision, lambda: torch.autocast(device.type, dtype, cache_enabled=False))
 
 

@@ -146,13 +146,19 @@ def merge_settings(folder: Path, base: str) -> MergeSettings:
         base: The model that they are to be used with, by the name that it is loaded by.
 
     Raises:
-        InputError: if there is no store, or it is of another model.
+        InputError: if there is no store, or it is of another model or in int4.
     """
     model = read_yaml(config_of(folder), "store's configuration", "Restore it").get("model") or {}
     own = base_name(str(model.get("model_name")))
     if own != base and locate(own).resolve() != Path(base).resolve():
         raise InputError(f"the store is of the model {own}, and this is {base}", where=str(folder))
     settings = ModelSettings(**{name: value for name, value in model.items() if name in _OF_MERGING}, model_name=own)
+    if model.get("adapter_format") == "int4":
+        raise InputError(
+            "adapters in int4 are not merged without their model",
+            where=str(folder),
+            hint="Write them with prag export --layout vllm",
+        )
     return MergeSettings(settings.merge, settings.lora_a, settings.lora_alpha / settings.lora_rank)
 
 

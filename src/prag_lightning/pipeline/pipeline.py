@@ -263,7 +263,15 @@ class Pipeline:
     def card(self) -> Card:
         """Writes what exported adapters say of themselves."""
         data, base = self.data, base_name(self.settings.model_name)
-        return Card(self.llm, base, data.prompts, self.max_new_tokens, data.settings.with_cot, data.settings.dataset)
+        return Card(
+            self.llm,
+            base,
+            data.prompts,
+            self.max_new_tokens,
+            data.settings.with_cot,
+            data.settings.dataset,
+            self.compute.precision,
+        )
 
     def on_demand(
         self, *, adapters: bool | None = None, topk: int | None = None, augmenter: Augmenter | None = None

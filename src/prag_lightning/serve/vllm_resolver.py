@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from prag_lightning.memory.contents import Contents
 
 _PREFIX = "prag:"
+_SHOWN = 300
+"""Characters of a client's words, and of what is said of them, in a line of the log."""
 _STORE, _CACHE = "PRAG_STORE", "PRAG_ADAPTERS"
 
 
@@ -75,7 +77,7 @@ class MergingResolver:
             places = _adapters(Contents.read(self.store), lora_name.removeprefix(_PREFIX).split("+"))
             return self._written([self.store / place for place in places], base_model_name)
         except (PragError, OSError) as error:
-            print(f"prag: {lora_name}: {error}", file=sys.stderr)
+            print(f"prag: {lora_name[:_SHOWN]!r}: {str(error)[:_SHOWN]}", file=sys.stderr)
             return None
 
     def _written(self, sources: list[Path], base_model_name: str) -> Path:
