@@ -105,14 +105,17 @@ def test_methods_are_compared_side_by_side(page, served):
 
 
 def test_a_conversation_goes_on_and_begins_anew(page):
+    names_nothing = "And where is it?"
     assert page.ask(QUESTION, "icl") == ["Nordelia"]
-    assert page.ask("And who heads its council?") == ["Nadia Trancott"]
-    assert page.find("#turns article:last-child summary").text.startswith("helstead.md")
-    assert len(page.all("#turns article")) == 2
     page.find("#anew").click()
     assert page.all("#turns article") == []
-    page.ask("And where is it?")
+    page.ask(names_nothing)
+    assert page.all("#turns summary") == []
     assert "No passage was found." in page.find("#turns").text
+    page.ask(QUESTION)
+    page.ask(names_nothing)
+    assert page.find("#turns article:last-child summary").text.startswith("helstead.md")
+    assert len(page.all("#turns article")) == 3
 
 
 HEADS = "Who heads the council of Helstead?"
