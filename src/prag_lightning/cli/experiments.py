@@ -168,8 +168,8 @@ def _add_export(parser: Parser) -> None:
         "--layout",
         type=Literal["published", "vllm"],
         default="published",
-        help="vllm: one directory a name, as vLLM's filesystem resolver reads them, of ranks that it takes; what starts "
-        "it is printed.",
+        help="vllm: one directory a name, as vLLM's filesystem resolver reads them, of ranks that it takes; what "
+        "starts it is printed.",
     )
     parser.add_argument(
         "--format", type=Literal["peft", "gguf"], default="peft", help="gguf: for llama.cpp and Ollama."

@@ -34,9 +34,9 @@ USUAL = {
     "serve": "config store host port api_key allowed_hosts max_num_seqs max_queue max_tokens timeout model.model_name "
     "data.topk data.prompts " + _ANSWERS + _PASSAGES + _ADAPTERS + _DEVICE,
     "check": _FILES + "data.augment_model data.augment_root delete " + _ADAPTERS + _DEVICE,
-    "export": "config store model.model_name data.dataset data.data_type data.with_cot data.sample data.topk data.corpus "
-    "data.augment_model data.augment_root out test_ids passages merged rank layout format push_to_hub hub_private_repo "
-    "model.merge model.max_new_tokens trainer.precision " + _ADAPTERS,
+    "export": "config store model.model_name data.dataset data.data_type data.with_cot data.sample data.topk "
+    "data.corpus data.augment_model data.augment_root out test_ids passages merged rank layout format push_to_hub "
+    "hub_private_repo model.merge model.max_new_tokens trainer.precision " + _ADAPTERS,
     "report": "config folder out compare model.output_root",
 }
 """By command, the names of settings."""
