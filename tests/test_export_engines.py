@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -86,6 +87,19 @@ def test_a_card_names_the_passages_and_where_they_come_from(rag, tmp_path, capsy
     assert "(selma" in card
     assert "Its last ids are [284, 351, 285] ('The answer is ')" in card
     assert rag.export(tmp_path / "out", ["selma"]) == [folder]
+
+
+def test_the_commands_of_the_documentation_run(rag, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("memory").symlink_to(rag.store)
+    page = (ROOT / "docs/export.md").read_text()
+    commands = [line.partition("#")[0] for line in page.splitlines() if line.startswith("prag export --store")]
+    assert len(commands) == 3
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0
+    made = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*/README.md")}
+    assert {name.partition("/")[0] for name in made} == {"apart", "served", "files"}
+    assert len(made) == 6
 
 
 # vLLM
