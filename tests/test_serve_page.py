@@ -2,7 +2,7 @@
 
 import io
 import json
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 
 import pytest
 
@@ -37,8 +37,8 @@ def store(tmp_path_factory):
 def said(store):
     """What `prag ask` says to a question."""
     out = io.StringIO()
-    with redirect_stdout(out):
-        assert main(["ask", QUESTION, "--json", "--store", str(store / "memory")]) == 0
+    with chdir(store), redirect_stdout(out):
+        assert main(["ask", QUESTION, "--json", "--store=memory"]) == 0
     return json.loads(out.getvalue())
 
 
